@@ -1,0 +1,1 @@
+"""Measures, limits, projection onto limits, exits and breakers."""
