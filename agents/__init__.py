@@ -1,0 +1,1 @@
+"""Mandates, rewards, action map, networks, ensemble, baselines and the policy artefact."""

@@ -1,0 +1,136 @@
+"""The market as tensors: built once from a dataset, shared by every environment and policy.
+
+An environment is a row of time indices into these arrays; nothing here is copied per environment.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from market.dataset import Dataset
+
+TRADING_DAYS = 252
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarketTensors:
+    """T sessions of N assets on one device.
+
+    Args:
+        open: (T, N) float64, the fill price of a trade in session t: the open where the source has
+            it, else the close. Finite and positive everywhere; meaningless where not `tradable`.
+        close: (T, N) float64, the last known close (1 before the first one).
+        tradable: (T, N) bool, an order can be filled in session t.
+        investable: (T, N) bool, listed with a price known at the close of t.
+        payout: (T, N) float64, fraction of the last close paid out in the session after delisting;
+            NaN where nothing is paid.
+        reference_return: (T,) float64, close-to-close return of the equal-weight portfolio.
+        asset_return: (T, N) float64, close-to-close return; 0 where unknown.
+        volatility: (T, N) float64, annualised; the median of the day where unknown.
+        market_volatility: (T,) float64, annualised.
+        beta: (T, N) float64.
+        idiosyncratic_volatility: (T, N) float64, annualised.
+        momentum: (T, N) float64, 12-1 month return; 0 where unknown.
+        adv: (T, N) float64 account currency a day, or None.
+        asset_features: (T, N, F) float32.
+        market_features: (T, M) float32.
+        sector_of: (N,) int64 index of each asset's sector.
+        n_sectors: number of sectors.
+    """
+
+    open: Tensor
+    close: Tensor
+    tradable: Tensor
+    investable: Tensor
+    payout: Tensor
+    reference_return: Tensor
+    asset_return: Tensor
+    volatility: Tensor
+    market_volatility: Tensor
+    beta: Tensor
+    idiosyncratic_volatility: Tensor
+    momentum: Tensor
+    adv: Tensor | None
+    asset_features: Tensor
+    market_features: Tensor
+    sector_of: Tensor
+    n_sectors: int
+
+    @property
+    def n_sessions(self) -> int:
+        """Return T."""
+        return self.close.shape[0]
+
+    @property
+    def n_assets(self) -> int:
+        """Return N."""
+        return self.close.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the tensors live."""
+        return self.close.device
+
+    @classmethod
+    def build(cls, data: "Dataset", device: str | torch.device = "cpu") -> "MarketTensors":
+        """Move a dataset to a device, with every unknown replaced as the fields above say."""
+        bars = data.bars
+        known = bars.known_close()
+        investable = data.investable
+        close = np.where(np.isfinite(known), known, 1.0)
+        first_price = bars.close if bars.open is None else bars.open
+        filled_open = np.where(np.isfinite(first_price), first_price, close)
+        tradable = bars.tradable & np.isfinite(first_price) & np.isfinite(bars.close)
+
+        asset_return = np.zeros_like(close)
+        asset_return[1:] = np.where(np.isfinite(known[:-1]), close[1:] / close[:-1] - 1.0, 0.0)
+        held = investable[:-1] & investable[1:]
+        reference_return = np.zeros(len(close))
+        reference_return[1:] = (asset_return[1:] * held).sum(1) / np.maximum(held.sum(1), 1)
+
+        payout = np.full_like(close, np.nan)
+        delisted = bars.listed[:-1] & ~bars.listed[1:]
+        payout[1:] = np.where(delisted, 1.0 + bars.terminal_return, np.nan)
+
+        volatility = _fill_with_median(data.volatility, investable, data.market_volatility)
+        sectors = sorted(set(bars.sectors))
+        sector_of = np.array([sectors.index(sector) for sector in bars.sectors])
+
+        def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
+            return torch.as_tensor(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
+
+        return cls(
+            open=tensor(filled_open),
+            close=tensor(close),
+            tradable=tensor(tradable, torch.bool),
+            investable=tensor(investable, torch.bool),
+            payout=tensor(payout),
+            reference_return=tensor(reference_return),
+            asset_return=tensor(asset_return),
+            volatility=tensor(volatility),
+            market_volatility=tensor(data.market_volatility),
+            beta=tensor(data.beta),
+            idiosyncratic_volatility=tensor(data.idiosyncratic_volatility),
+            momentum=tensor(np.nan_to_num(data.momentum, nan=0.0)),
+            adv=None if data.adv is None else tensor(data.adv),
+            asset_features=tensor(data.asset_features, torch.float32),
+            market_features=tensor(data.market_features, torch.float32),
+            sector_of=tensor(sector_of, torch.int64),
+            n_sectors=len(sectors),
+        )
+
+
+def _fill_with_median(
+    values: np.ndarray, investable: np.ndarray, fallback: np.ndarray
+) -> np.ndarray:
+    """Replace unknown volatilities by the day's median, and days without any by the fallback."""
+    known = np.isfinite(values) & (values > 0.0) & investable
+    usable = np.where(known, values, np.nan)
+    some = known.any(axis=1)
+    median = fallback.copy()
+    median[some] = np.nanmedian(usable[some], axis=1)
+    return np.where(known, values, median[:, None])

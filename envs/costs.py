@@ -1,0 +1,87 @@
+"""What trading costs: commission, half the spread, market impact and borrowing.
+
+Every component is >= 0 by construction and is paid by the book that trades. Rates in basis points
+apply to traded notional; the borrowing rate is annual and applies to what is owed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BASIS_POINT = 1e-4
+TRADING_DAYS = 252
+
+
+@dataclass(slots=True)
+class CostModel:
+    """The parameters of one cost model; all zero means free trading.
+
+    Impact is the square-root law: a trade in the direction of the summed flow of all agents of its
+    environment pays `impact` x daily volatility x sqrt(|summed flow| / ADV) of its notional; a
+    trade against that flow pays none.
+
+    Source:
+        Almgren et al., "Direct Estimation of Equity Market Impact", Risk, 2005.
+    """
+
+    commission_bp: float  # of traded notional, >= 0
+    spread_bp: float  # full quoted spread, half of it is paid, >= 0
+    impact: float  # multiple of daily volatility at 100 % participation, >= 0
+    borrow_rate: float  # annual, on short notional and negative cash, >= 0
+
+    def __post_init__(self) -> None:
+        for name in ("commission_bp", "spread_bp", "impact", "borrow_rate"):
+            value = getattr(self, name)
+            if not 0.0 <= value < float("inf"):
+                raise ValueError(f"{name} must be a number >= 0, was {value}")
+
+    @property
+    def needs_adv(self) -> bool:
+        """Return whether the model needs the average daily traded value."""
+        return self.impact > 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CostBreakdown:
+    """The cost of one step by cause, each (E, A) in account currency and >= 0."""
+
+    commission: Tensor
+    spread: Tensor
+    impact: Tensor
+    borrow: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Return the sum of all components, (E, A)."""
+        return self.commission + self.spread + self.impact + self.borrow
+
+
+def borrow_cost(owed: Tensor, model: CostModel, scale: Tensor) -> Tensor:
+    """Return the (E, A) cost of one session's borrowing of `owed` (>= 0, account currency)."""
+    return owed * (model.borrow_rate / TRADING_DAYS) * scale
+
+
+def trading_cost(
+    trade: Tensor, model: CostModel, scale: Tensor, daily_volatility: Tensor, adv: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return commission, half spread and impact of a basket, each (E, A).
+
+    Args:
+        trade: (E, A, N) signed notional; all agents of one environment trade into one market.
+        model: the rates.
+        scale: (E, 1) multiple of the whole model, for cost sensitivity in one pass.
+        daily_volatility: (E, 1, N) fraction.
+        adv: (E, 1, N) account currency a day, needed where the model has impact.
+    """
+    traded = trade.abs().sum(-1) * scale
+    commission = traded * (model.commission_bp * BASIS_POINT)
+    spread = traded * (0.5 * model.spread_bp * BASIS_POINT)
+    if not model.needs_adv:
+        return commission, spread, torch.zeros_like(traded)
+    if adv is None:
+        raise ValueError("impact needs the average daily traded value of every asset")
+    flow = trade.sum(1, keepdim=True)
+    rate = model.impact * daily_volatility * (flow.abs() / adv).sqrt()
+    with_flow = (trade * flow.sign()).clamp(min=0.0)
+    return commission, spread, (rate * with_flow).sum(-1) * scale

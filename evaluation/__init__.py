@@ -1,0 +1,1 @@
+"""Backtest, statistics, degeneracy and the report."""

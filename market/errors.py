@@ -1,0 +1,9 @@
+"""The error of bad input: one line that names file, symbol, date or key."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message is shown as it is, on one line, and the command ends with exit code 2. It names the
+    file, symbol, date or configuration key and the value seen. A programming error is never one.
+    """
