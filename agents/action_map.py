@@ -1,0 +1,169 @@
+"""From an agent's action to the weights it asks for: one object for training, tests and serving.
+
+E environments, A agents, N assets. Weights are fractions of NAV in float64; what they leave is
+cash. Exits and breakers act on positions, so the environment applies them, not this map.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agents.mandates import BasePortfolio, ExposureRule, Mandate
+from agents.market_tensors import MarketTensors
+from risk.projection import LimitTensors, project
+
+MASKED = -1e30  # finite, so that a day without any investable name gives no NaN
+SMALLEST_DISTANCE = 1e-12
+
+
+class ActionMap:
+    """Action -> target weights of every agent, given what it holds.
+
+    An action is N scores and one exposure, each in [-1, 1]:
+
+    - the scores enter a slow average, the tilt; weights within the invested part are
+      softmax(log(base) + a x tilt) over the investable names;
+    - the exposure c moves the invested fraction from the mandate's rule (c = 0) to all cash
+      (c = -1) or fully invested (c = +1) along s c + (1 - s) c^3 with slope s, the authority, at
+      the rule: small actions are small corrections and both ends keep a live gradient;
+    - the result is projected onto the limits, and the book moves towards it as a whole basket,
+      leaving a distance of `band` untraded. The band narrows as |c| grows and is gone at
+      c = +-1: left constant, it would keep the last 5 % of either end out of reach.
+
+    Args:
+        mandates: one per agent, in the order of the second axis.
+        market: the sessions that `t` indexes.
+
+    Source:
+        The band: convex proportional rebalancing to the edge of a no-trade region, Davis & Norman,
+        "Portfolio Selection with Transaction Costs", 1990; per-asset bands would lever the book.
+    """
+
+    def __init__(self, mandates: Sequence[Mandate], market: MarketTensors) -> None:
+        if not bool(torch.isfinite(market.market_volatility).all()):
+            raise ValueError("market volatility must be known at every session")
+        self.mandates = tuple(mandates)
+        self.market = market
+        self.limits = LimitTensors.stack([mandate.limits for mandate in mandates], market.device)
+        self.target_volatility = self._stack([mandate.target_volatility for mandate in mandates])
+        self._tilt_scale = self._stack([mandate.tilt for mandate in mandates]).unsqueeze(-1)
+        self._tilt_rate = self._stack([mandate.tilt_rate for mandate in mandates]).unsqueeze(-1)
+        self._authority = self._stack([mandate.exposure_authority for mandate in mandates])
+        self._band = self._stack([mandate.band for mandate in mandates])
+
+        self._investable = market.investable.to(torch.float64)
+        kinds = list(dict.fromkeys(mandate.base for mandate in mandates))
+        logits = torch.stack([_base_logits(kind, market) for kind in kinds])
+        logits = logits.masked_fill(~market.investable, MASKED)
+        self._log_base = torch.log_softmax(logits, dim=-1)  # (kinds, T, N)
+        self._base = torch.stack(
+            [
+                torch.zeros_like(log_base) if kind is BasePortfolio.none else log_base.exp()
+                for kind, log_base in zip(kinds, self._log_base, strict=True)
+            ]
+        )
+        self._base *= self._investable
+        self._kind = torch.tensor(
+            [kinds.index(mandate.base) for mandate in mandates], device=market.device
+        )
+        self._rule = _rule_exposures(mandates, market)  # (T, A)
+
+    def __call__(
+        self, action: Tensor, held: Tensor, tilt: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the target weights to trade to after the close of session `t`, and the new tilt.
+
+        Args:
+            action: (E, A, N + 1) floating point; N scores, then the exposure; clamped to [-1, 1].
+            held: (E, A, N) float64, weights at the close of `t`.
+            tilt: (E, A, N) float64, the averaged scores so far; 0 at a start.
+            t: (E,) int64.
+
+        Returns:
+            (E, A, N) float64 target weights, >= 0 with a sum of at most 1 where `held` has; and
+            (E, A, N) float64, the tilt to carry on.
+
+        Raises:
+            TypeError: if the weights are not float64 or the action is not floating point; an
+                integer buffer would silently truncate every weight to 0.
+        """
+        if not action.is_floating_point() or not held.dtype == tilt.dtype == torch.float64:
+            raise TypeError(
+                f"weights and tilt must be float64 and actions floating point, were {held.dtype}, "
+                f"{tilt.dtype} and {action.dtype}"
+            )
+        action = action.to(torch.float64).clamp(-1.0, 1.0)
+        investable = self._investable[t].unsqueeze(1)  # (E, 1, N)
+        tilt = torch.lerp(tilt, action[..., :-1] * investable, self._tilt_rate)
+        logits = torch.addcmul(self._log_base[self._kind, t.unsqueeze(-1)], self._tilt_scale, tilt)
+        relative = torch.softmax(logits, dim=-1) * investable
+
+        command = self._command(action[..., -1])
+        rule = self._rule[t]
+        exposure = rule + command * torch.where(command > 0.0, 1.0 - rule, rule)
+        target = project(
+            exposure.unsqueeze(-1) * relative,
+            held,
+            self.limits,
+            self.market.sector_of,
+            self.market.n_sectors,
+            self.market.beta[t],
+            self.market.market_volatility[t],
+            self.market.idiosyncratic_volatility[t],
+        )
+        return no_trade_band(target, held, self._band * (1.0 - command.abs())), tilt
+
+    def rule_exposure(self, t: Tensor) -> Tensor:
+        """Return the (E, A) invested fraction of the mandates' rules at sessions `t` (E,)."""
+        return self._rule[t]
+
+    def base_weights(self, t: Tensor) -> Tensor:
+        """Return the (E, A, N) base portfolios: sums of 1, or zeros for a mandate without one."""
+        return self._base[self._kind, t.unsqueeze(-1)]
+
+    def _command(self, action: Tensor) -> Tensor:
+        """Return how far (E, A) the exposure is to leave the rule, in [-1, 1]."""
+        return action * (self._authority + (1.0 - self._authority) * action.square())
+
+    def _stack(self, values: list[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=self.market.device)
+
+
+def no_trade_band(target: Tensor, held: Tensor, band: Tensor) -> Tensor:
+    """Move from `held` towards `target` until an L1 distance of `band` is left.
+
+    Args:
+        target: (..., N) weights.
+        held: (..., N) weights.
+        band: (...) >= 0, or broadcastable to it.
+
+    Returns:
+        (..., N) a convex combination of the two: no limit that both respect is broken.
+
+    >>> held, target = torch.tensor([0.5, 0.0]), torch.tensor([0.0, 0.5])
+    >>> no_trade_band(target, held, torch.tensor(0.5))
+    tensor([0.2500, 0.2500])
+    """
+    difference = target - held
+    distance = difference.abs().sum(-1)
+    moved = (distance - band).clamp_min(0.0) / distance.clamp_min(SMALLEST_DISTANCE)
+    return held + moved.unsqueeze(-1) * difference
+
+
+def _base_logits(kind: BasePortfolio, market: MarketTensors) -> Tensor:
+    """Return (T, N) log weights of a base portfolio, up to a constant per session."""
+    if kind is BasePortfolio.inverse_volatility:
+        return -market.volatility.log()
+    return torch.zeros_like(market.volatility)
+
+
+def _rule_exposures(mandates: Sequence[Mandate], market: MarketTensors) -> Tensor:
+    """Return the (T, A) exposure of every mandate's rule."""
+    columns = []
+    for mandate in mandates:
+        if mandate.exposure is ExposureRule.full:
+            columns.append(torch.ones_like(market.market_volatility))
+        else:
+            columns.append((mandate.target_volatility / market.market_volatility).clamp_max(1.0))
+    return torch.stack(columns, dim=-1)
