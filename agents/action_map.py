@@ -145,10 +145,9 @@ def no_trade_band(target: Tensor, held: Tensor, band: Tensor) -> Tensor:
     >>> no_trade_band(target, held, torch.tensor(0.5))
     tensor([0.2500, 0.2500])
     """
-    difference = target - held
-    distance = difference.abs().sum(-1)
+    distance = (target - held).abs().sum(-1)
     moved = (distance - band).clamp_min(0.0) / distance.clamp_min(SMALLEST_DISTANCE)
-    return held + moved.unsqueeze(-1) * difference
+    return torch.lerp(held, target, moved.unsqueeze(-1))  # exactly `held` at 0, `target` at 1
 
 
 def _base_logits(kind: BasePortfolio, market: MarketTensors) -> Tensor:
