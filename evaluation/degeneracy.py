@@ -22,7 +22,7 @@ MAX_TURNOVER = 10.0  # buys + sells, NAVs a year
 MIN_TURNOVER = 0.02  # likewise, once the book is built
 MIN_TIME_DEVIATION = 0.05
 MAX_TRAIN_TEST_GAP = 1.0  # in annual information ratio
-ROUNDING = 1e-9  # of cash, as a fraction of NAV
+CASH_DIGITS = 9  # of a fraction of NAV; what is smaller is rounding error
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ def concentration(behaviour: Behaviour) -> tuple[Finding, Finding]:
 
 def cash_extremes(behaviour: Behaviour) -> tuple[Finding, Finding]:
     """Look for a book that hides in cash, and for one that borrows by accident."""
+    lowest = float(behaviour.cash.min().round(CASH_DIGITS)) + 0.0  # never shown as -0
     return (
         _at_most(
             "all_cash",
@@ -128,9 +129,7 @@ def cash_extremes(behaviour: Behaviour) -> tuple[Finding, Finding]:
             "mean cash",
             "the policy hides in cash",
         ),
-        _at_least(
-            "leverage", float(behaviour.cash.min()), -ROUNDING, "lowest cash", "the book borrowed"
-        ),
+        _at_least("leverage", lowest, 0.0, "lowest cash", "the book borrowed"),
     )
 
 
@@ -161,12 +160,14 @@ def state_blindness(behaviour: Behaviour) -> Finding:
     the sessions with anything invested.
     """
     invested = behaviour.weights.sum(axis=1, keepdims=True)
-    held = invested[:, 0] > ROUNDING
-    relative = behaviour.weights[held] / invested[held]
-    distance = np.abs(relative - relative.mean(axis=0)).sum(axis=1) / 2.0 if len(relative) else None
+    held = invested[:, 0] > measures.CONSTANT
+    deviation = math.nan
+    if held.any():
+        relative = behaviour.weights[held] / invested[held]
+        deviation = float(np.abs(relative - relative.mean(axis=0)).sum(axis=1).mean() / 2.0)
     return _at_least(
         "state_blind",
-        float(distance.mean()) if distance is not None else math.nan,
+        deviation,
         MIN_TIME_DEVIATION,
         "deviation of the relative weights over time",
         "the policy hardly reacts to its inputs",

@@ -7,7 +7,8 @@ break an earlier one. One exception follows from that: where a limit forces a sa
 be larger than `max_turnover`.
 
 Where no limit binds, the target passes through bit for bit. A weight that is cut back to a fixed
-cap has no gradient of its own; every scaled weight has one.
+cap has no gradient of its own; every scaled weight has one, and exactly at a limit the gradient is
+that of the inside, so that a fully invested book can still learn to hold cash.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 from risk.limits import Limits
 
 UNKNOWN_SECTOR = "unknown"
+ROUNDING = 1.0 + 1e-12  # a sum above its limit by less than this factor is at its limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +94,7 @@ def project(
         (E, A, N) float64 fraction of NAV; in no name above the target blended for turnover.
     """
     blended = blend_for_turnover(weights, held, limits.max_turnover)
-    capped = torch.minimum(blended, limits.max_weight[:, None])
+    capped = blended.clamp_max(limits.max_weight[:, None])
     spread = _limit_sectors(capped, limits.max_sector, sector_of, n_sectors)
     levelled = _limit_top3(spread, limits.max_top3)
     variance = book_variance(levelled, beta, market_volatility, idiosyncratic_volatility)
@@ -121,8 +123,11 @@ def book_variance(
 
 
 def _at_most(value: Tensor, limit: Tensor) -> Tensor:
-    """Return the factor that brings `value` down to `limit`: exactly 1 where it is not above."""
-    return limit / torch.maximum(value, limit)
+    """Return the factor that brings `value` down to `limit`: exactly 1 where it is not above.
+
+    NaN stays NaN: an unknown volatility must not switch its limit off.
+    """
+    return torch.where(value <= limit * ROUNDING, 1.0, limit / torch.maximum(value, limit))
 
 
 def _limit_sectors(
@@ -147,8 +152,8 @@ def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
     level = torch.maximum(
         torch.maximum(max_top3 / 3.0, (max_top3 - third) / 2.0), max_top3 - second - third
     )
-    level = torch.where(largest + second + third > max_top3, level, torch.inf)
-    return torch.minimum(weights, level.unsqueeze(-1))
+    level = torch.where(largest + second + third > max_top3 * ROUNDING, level, torch.inf)
+    return weights.clamp_max(level.unsqueeze(-1))
 
 
 def _without_largest(weights: Tensor) -> tuple[Tensor, Tensor]:
