@@ -4,8 +4,9 @@ T sessions, A agents, N assets. Row t of the shares is decided at the close of t
 up to and including t. Shares are >= 0 and every row sums to 1.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +118,19 @@ class RegimeGated:
         return _multiplicative(total, self.rate, self.floor)
 
 
+def mixer_to_dict(mixer: Mixer) -> dict[str, Any]:
+    """Return a mixer's kind and settings as JSON types."""
+    settings = asdict(mixer)  # type: ignore[call-overload]  # every mixer is a dataclass
+    return {"kind": type(mixer).__name__, **settings}
+
+
+def mixer_from_dict(record: Mapping[str, Any]) -> Mixer:
+    """Return what `mixer_to_dict` wrote."""
+    settings = dict(record)
+    mixer: Mixer = _KINDS[settings.pop("kind")](**settings)
+    return mixer
+
+
 def net(targets: FloatArray, shares: FloatArray) -> FloatArray:
     """Return the (T, N) weights of one account that holds every agent's (T, A, N) at its share."""
     account: FloatArray = np.einsum("tan,ta->tn", targets, shares)
@@ -141,3 +155,6 @@ def _multiplicative(growth: FloatArray, rate: float, floor: float) -> FloatArray
     shares *= 1.0 - floor
     shares += floor / growth.shape[1]
     return shares
+
+
+_KINDS = {kind.__name__: kind for kind in (Fixed, InverseVolatility, Hedge, RegimeGated)}

@@ -3,8 +3,10 @@
 Plain data without torch, so that a mandate can be read wherever a configuration can.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
+from typing import Any
 
 from risk.breakers import BreakerRules
 from risk.exits import ExitRules
@@ -77,6 +79,23 @@ class Mandate:
         self._check("tilt_rate", 0.0 < self.tilt_rate <= 1.0, "in (0, 1]")
         self._check("exposure_authority", 0.0 < self.exposure_authority <= 1.0, "in (0, 1]")
         self._check("band", 0.0 <= self.band < 1.0, "in [0, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return {**asdict(self), "base": self.base.name, "exposure": self.exposure.name}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Mandate":
+        """Return what `to_dict` wrote."""
+        nested = {
+            "base": BasePortfolio[record["base"]],
+            "exposure": ExposureRule[record["exposure"]],
+            "limits": Limits(**record["limits"]),
+            "exits": ExitRules(**record["exits"]),
+            "breakers": BreakerRules(**record["breakers"]),
+            "reward": RewardWeights(**record["reward"]),
+        }
+        return cls(**{**record, **nested})
 
     def _check(self, field: str, holds: bool, allowed: str) -> None:
         if not holds:

@@ -53,8 +53,9 @@ def _fit(optimiser: Any, window: FloatArray, date: np.datetime64) -> FloatArray 
     except OptimizationError as error:
         logger.warning("%s found no weights at %s: %s", type(optimiser).__name__, date, error)
         return None
-    positive = np.maximum(fitted, 0.0)  # solvers leave -1e-12
-    return positive / positive.sum()
+    positive: FloatArray = np.maximum(fitted, 0.0)  # solvers leave -1e-12
+    positive /= positive.sum()
+    return positive
 
 
 def _prior() -> EmpiricalPrior:

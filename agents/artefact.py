@@ -1,0 +1,158 @@
+"""A trained policy set as one folder: written whole or not at all, read only when whole."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import torch
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+
+from agents.mandates import Mandate
+from agents.manifest import (
+    HASHES,
+    MANIFEST,
+    PARAMETERS,
+    Manifest,
+    first_difference,
+    hashes_of,
+    parse_manifest,
+    read_verified,
+)
+from agents.networks import PolicyNetwork
+from market.dataset import Dataset
+from market.errors import InputError
+
+SEPARATOR = "/"  # between a policy's and a parameter's name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artefact:
+    """Policies ready to act, and what is known about them.
+
+    Args:
+        folder: where it was read from.
+        manifest: mandates, features, ensemble and origin.
+        networks: policy -> network with frozen parameters; none for a policy at the rule.
+    """
+
+    folder: Path
+    manifest: Manifest
+    networks: Mapping[str, PolicyNetwork]
+
+
+def save(folder: Path, networks: Mapping[str, PolicyNetwork], manifest: Manifest) -> None:
+    """Write an artefact: under another name first, then renamed, so that none is ever half there.
+
+    Args:
+        folder: must not exist yet.
+        networks: one for every policy in `manifest.policies`.
+        manifest: what to say about them.
+
+    Raises:
+        InputError: if the folder exists.
+        ValueError: if networks and manifest do not belong together, or a parameter is not finite.
+    """
+    if folder.exists():
+        raise InputError(f"{folder} exists: an artefact is never overwritten")
+    if set(networks) != set(manifest.policies):
+        raise ValueError(f"networks {sorted(networks)} for policies {sorted(manifest.policies)}")
+    tensors: dict[str, Tensor] = {}
+    for policy, network in networks.items():
+        if network.spec != manifest.network:
+            raise ValueError(f"policy {policy} has another shape than the manifest says")
+        for name, value in network.state_dict().items():
+            tensors[policy + SEPARATOR + name] = value.detach().cpu().contiguous()
+    _check_finite(tensors)
+    contents = {PARAMETERS: tensor_bytes(tensors), MANIFEST: manifest.to_json().encode()}
+    _write_whole(folder, {**contents, HASHES: hashes_of(contents)})
+
+
+def load(folder: Path) -> Artefact:
+    """Read an artefact.
+
+    Raises:
+        InputError: naming the file that is missing, damaged, of another format, or does not fit
+            the manifest.
+    """
+    contents = read_verified(folder)
+    manifest = parse_manifest(folder, contents)
+    try:
+        tensors = parse_tensors(contents[PARAMETERS])
+        _check_finite(tensors)
+        networks = {name: _network(name, tensors, manifest) for name in manifest.policies}
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(f"{folder / PARAMETERS} does not fit its manifest: {error}") from error
+    unknown = sorted(name for name in tensors if name.split(SEPARATOR)[0] not in networks)
+    if unknown:
+        raise InputError(f"{folder / PARAMETERS} has {unknown[0]}, of no policy in its manifest")
+    return Artefact(folder, manifest, networks)
+
+
+def check_features(artefact: Artefact, dataset: Dataset) -> None:
+    """Refuse a dataset whose features mean something else than in training.
+
+    Raises:
+        InputError: naming the first difference in names, definitions, clip or normaliser.
+    """
+    recorded, found = artefact.manifest.features, dataset.features
+    for what, ours, theirs in (
+        ("asset_names", recorded.asset_names, found.asset_names),
+        ("market_names", recorded.market_names, found.market_names),
+        ("version", recorded.parameters["version"], found.parameters["version"]),
+        ("definitions", recorded.parameters["definitions"], found.parameters["definitions"]),
+        ("clip", recorded.clip, found.clip),
+        ("normaliser", recorded.normaliser.to_dict(), found.normaliser.to_dict()),
+    ):
+        difference = first_difference(ours, theirs, what)
+        if difference is not None:
+            raise InputError(f"{artefact.folder}: features.{difference}")
+
+
+def check_mandates(artefact: Artefact, mandates: Sequence[Mandate]) -> None:
+    """Refuse mandates that differ from those of training, in a limit or anything else.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    recorded = {mandate.name: mandate.to_dict() for mandate in artefact.manifest.mandates}
+    found = {mandate.name: mandate.to_dict() for mandate in mandates}
+    difference = first_difference(recorded, found, "agents")
+    if difference is not None:
+        raise InputError(f"{artefact.folder}: {difference}")
+
+
+def _network(policy: str, tensors: Mapping[str, Tensor], manifest: Manifest) -> PolicyNetwork:
+    """Build a policy's network; every parameter must be there, in its shape, and no other."""
+    network = PolicyNetwork(manifest.network, torch.Generator())
+    start = policy + SEPARATOR
+    own = {
+        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+    }
+    network.load_state_dict(own)
+    return network.requires_grad_(False)
+
+
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} is not finite")
+
+
+def _write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part.mkdir()
+    try:
+        for name, content in contents.items():
+            with (part / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        part.rename(folder)
+    except BaseException:
+        rmtree(part, ignore_errors=True)
+        raise

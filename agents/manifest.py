@@ -1,0 +1,216 @@
+"""What an artefact says about its policies, and the proof that its files are whole. No torch here.
+
+An artefact is one folder: `policy.safetensors`, `manifest.json`, and `sha256.json` with the hash
+of the other two and of itself. Not a byte of a file is parsed before its hash was found right.
+The hashes find damage; they are no signature.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from agents.ensemble import Mixer, mixer_from_dict, mixer_to_dict
+from agents.mandates import Mandate
+from agents.network_spec import NetworkSpec
+from market.errors import InputError
+from market.features import FeatureSpec
+
+FORMAT_VERSION = 1
+"""Raised whenever code changes what an action, an observation or a field here means."""
+
+MANIFEST = "manifest.json"
+PARAMETERS = "policy.safetensors"
+HASHES = "sha256.json"
+_OWN_HASH = b', "self": "'
+
+
+class Stage(Enum):
+    """How far an agent's policy came; each stage was kept only where validation said so."""
+
+    rule = "rule"
+    warm_start = "warm_start"
+    rl = "rl"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Manifest:
+    """Everything that a policy set needs to act elsewhere as it acted in training.
+
+    Args:
+        mandates: of the agents, in the order of the agents' axis.
+        stages: agent -> what plays it; an agent at the rule needs no parameters.
+        network: shape of every policy network.
+        features: names, definitions and the fitted normaliser.
+        ensemble: how capital is shared between the agents.
+        universe: symbols of training; others are possible, the policies do not depend on it.
+        data_sha256: of the bars of training.
+        code_version: of the program that trained.
+        assumed_adv: account currency a day, one or by symbol, where the source had no volume.
+        metrics: what was measured, by name; None where undefined.
+        trials: configurations that were tried before this one was chosen, >= 1.
+        deterministic: the policies act by their mean.
+    """
+
+    mandates: tuple[Mandate, ...]
+    stages: Mapping[str, Stage]
+    network: NetworkSpec
+    features: FeatureSpec
+    ensemble: Mixer
+    universe: tuple[str, ...]
+    data_sha256: str
+    code_version: str
+    assumed_adv: float | Mapping[str, float] | None
+    metrics: Mapping[str, float | None]
+    trials: int
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        names = [mandate.name for mandate in self.mandates]
+        if sorted(self.stages) != sorted(names):
+            raise ValueError(f"stages name {sorted(self.stages)}, mandates {sorted(names)}")
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, was {self.trials}")
+        if not self.deterministic:
+            raise ValueError("an artefact's policies act by their mean: deterministic must be true")
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Return the policies with parameters: those that play an agent beyond the rule."""
+        played = (m.policy for m in self.mandates if self.stages[m.name] is not Stage.rule)
+        return tuple(dict.fromkeys(played))
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON, the same text for the same content."""
+        record = {
+            "format_version": FORMAT_VERSION,
+            "mandates": [mandate.to_dict() for mandate in self.mandates],
+            "stages": {name: stage.name for name, stage in self.stages.items()},
+            "network": asdict(self.network),
+            "features": json.loads(self.features.to_json()),
+            "ensemble": mixer_to_dict(self.ensemble),
+            "universe": list(self.universe),
+            "data_sha256": self.data_sha256,
+            "code_version": self.code_version,
+            "assumed_adv": self.assumed_adv,
+            "metrics": dict(self.metrics),
+            "trials": self.trials,
+            "deterministic": self.deterministic,
+        }
+        return json.dumps(record, sort_keys=True, indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Return what `to_json` wrote.
+
+        Raises:
+            InputError: if the format version is another one, or the text is no manifest.
+        """
+        try:
+            record = json.loads(text)
+            version = record.pop("format_version")
+            if version != FORMAT_VERSION:
+                raise InputError(f"format version {version}, this program reads {FORMAT_VERSION}")
+            parsed = {
+                "mandates": tuple(Mandate.from_dict(item) for item in record["mandates"]),
+                "stages": {name: Stage[stage] for name, stage in record["stages"].items()},
+                "network": NetworkSpec(**record["network"]),
+                "features": FeatureSpec.from_json(json.dumps(record["features"])),
+                "ensemble": mixer_from_dict(record["ensemble"]),
+                "universe": tuple(record["universe"]),
+            }
+            return cls(**{**record, **parsed})
+        except InputError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a manifest: {error!r}") from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of an artefact whose files are all whole.
+
+    Raises:
+        InputError: naming the file that is missing, damaged or of another format.
+    """
+    return parse_manifest(folder, read_verified(folder))
+
+
+def parse_manifest(folder: Path, contents: Mapping[str, bytes]) -> Manifest:
+    """Return the manifest among the verified contents of an artefact's folder."""
+    try:
+        return Manifest.from_json(contents[MANIFEST].decode())
+    except InputError as error:
+        raise InputError(f"{folder / MANIFEST}: {error}") from error
+
+
+def read_verified(folder: Path) -> dict[str, bytes]:
+    """Return the contents of manifest and parameters after comparing their hashes.
+
+    Raises:
+        InputError: naming the file that is missing or damaged.
+    """
+    hashes = _read_hashes(folder)
+    contents = {name: _read(folder / name) for name in (MANIFEST, PARAMETERS)}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != hashes.get(name):
+            raise InputError(f"{folder / name} is damaged: its sha256 is not the recorded one")
+    return contents
+
+
+def hashes_of(contents: Mapping[str, bytes]) -> bytes:
+    """Return the content of `sha256.json`: each file's hash, and its own."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return _with_own_hash(b'{"files": ' + json.dumps(digests, sort_keys=True).encode())
+
+
+def first_difference(recorded: Any, found: Any, path: str = "") -> str | None:
+    """Return where two JSON values first differ, with both values, or None.
+
+    >>> first_difference({"a": [1, 2]}, {"a": [1, 3]})
+    'a[1] is 3, recorded as 2'
+    """
+    if isinstance(recorded, Mapping) and isinstance(found, Mapping):
+        keys = list(dict.fromkeys([*recorded, *found]))
+        pairs = [(f"{path}.{key}" if path else str(key), key) for key in keys]
+        parts = ((place, recorded.get(key), found.get(key)) for place, key in pairs)
+        return _first(parts)
+    if _is_list(recorded) and _is_list(found):
+        length = max(len(recorded), len(found))
+        parts = ((f"{path}[{i}]", _at(recorded, i), _at(found, i)) for i in range(length))
+        return _first(parts)
+    return None if recorded == found else f"{path} is {found}, recorded as {recorded}"
+
+
+def _first(parts: Iterable[tuple[str, Any, Any]]) -> str | None:
+    differences = (first_difference(ours, theirs, place) for place, ours, theirs in parts)
+    return next((difference for difference in differences if difference is not None), None)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _at(values: Sequence[Any], index: int) -> Any:
+    return values[index] if index < len(values) else None
+
+
+def _read_hashes(folder: Path) -> dict[str, str]:
+    content = _read(folder / HASHES)
+    if content != _with_own_hash(content.rpartition(_OWN_HASH)[0]):
+        raise InputError(f"{folder / HASHES} is damaged: its sha256 is not the recorded one")
+    files: dict[str, str] = json.loads(content)["files"]
+    return files
+
+
+def _with_own_hash(start: bytes) -> bytes:
+    return start + _OWN_HASH + hashlib.sha256(start).hexdigest().encode() + b'"}\n'
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
