@@ -1,0 +1,187 @@
+"""Agents, their ensemble, the baselines and the index side by side over one window."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from agents.action_map import ActionMap
+from agents.baselines import Schedule
+from agents.ensemble import Mixer
+from agents.mandates import Mandate
+from agents.market_tensors import MarketTensors
+from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
+from evaluation.books import CAUSES, Book
+from evaluation.players import Policies
+from evaluation.tape import BooksByScale
+from market.bars import Bars, FloatArray
+
+ENSEMBLE = "ensemble"
+EQUAL_WEIGHT = "equal_weight"  # the yardstick: monthly, same universe, same kernel
+INDEX = "index"
+INDEX_SERIES = "SP500"
+INDEX_NOTE = "The index is a price index without dividends or costs, and never a yardstick."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contest:
+    """Everything that was run over one window.
+
+    Args:
+        symbols: names of the N assets.
+        window: sessions, costs and capital.
+        agents: names of the agents, or of the one policy that was run.
+        baselines: names of the baselines, "equal_weight" among them.
+        books: name -> one book per cost scale, for "ensemble", agents and baselines.
+        base: name -> (T, N) weights within the invested part that the book tilts from, for the
+            ensemble and the agents; 1/N where a mandate has no base.
+        fill: (T, N) price of each session's fills.
+        index: the market index as a path without costs; None where the source has none.
+    """
+
+    symbols: tuple[str, ...]
+    window: BacktestWindow
+    agents: tuple[str, ...]
+    baselines: tuple[str, ...]
+    books: BooksByScale
+    base: Mapping[str, FloatArray]
+    fill: FloatArray
+    index: Book | None
+
+    def __post_init__(self) -> None:
+        for name in (ENSEMBLE, EQUAL_WEIGHT, *self.agents, *self.baselines):
+            if name not in self.books:
+                raise ValueError(f"a contest needs a book called {name}")
+
+    def book(self, name: str, scale: float = 1.0) -> Book:
+        """Return a book at one of the cost scales."""
+        return self.books[name][self.window.cost_scales.index(scale)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the ensemble, the agents and the baselines."""
+        return (ENSEMBLE, *self.agents, *self.baselines)
+
+
+def run_contest(
+    bars: Bars,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: Sequence[Mandate],
+    policies: Policies,
+    mixer: Mixer,
+    regime: NDArray[np.int64],
+    baselines: Mapping[str, Schedule],
+) -> Contest:
+    """Run agents, their ensemble and the baselines over one window.
+
+    Args:
+        bars: the record that `market` was made from.
+        market: the shared tensors.
+        window: sessions, costs and capital.
+        mandates: one per agent, at least one.
+        policies: name -> network, or None for the mandate's rule; an entry per mandate's policy.
+        mixer: capital shares of the agents.
+        regime: (T,) of the whole market, for the mixer.
+        baselines: name -> weights of the window's sessions; "equal_weight" is the yardstick.
+    """
+    result = run_agents(bars, market, window, mandates, policies)
+    schedules = _at_every_scale(baselines, window)
+    schedules[ENSEMBLE] = ensemble_schedules(result, mixer, regime[window.rows])
+    base = _base_weights(ActionMap(mandates, market), market, window.rows)
+    return Contest(
+        symbols=bars.symbols,
+        window=window,
+        agents=result.names,
+        baselines=tuple(baselines),
+        books=result.books | run_schedules(bars, market, window, schedules),
+        base={
+            ENSEMBLE: _equal_weights(market, window.rows),
+            **{name: base[:, a] for a, name in enumerate(result.names)},
+        },
+        fill=market.open[window.rows].cpu().numpy(),
+        index=index_book(bars, window),
+    )
+
+
+def run_policy(
+    bars: Bars,
+    market: MarketTensors,
+    window: BacktestWindow,
+    name: str,
+    policy: Schedule,
+    baselines: Mapping[str, Schedule],
+) -> Contest:
+    """Run one schedule as the policy: the only agent, and so the whole ensemble.
+
+    Args:
+        bars: the record that `market` was made from.
+        market: the shared tensors.
+        window: sessions, costs and capital.
+        name: of the policy.
+        policy: weights of the window's sessions.
+        baselines: as for `run`.
+    """
+    schedules = _at_every_scale({**baselines, name: policy}, window)
+    books = run_schedules(bars, market, window, schedules)
+    equal = _equal_weights(market, window.rows)
+    return Contest(
+        symbols=bars.symbols,
+        window=window,
+        agents=(name,),
+        baselines=tuple(baselines),
+        books=books | {ENSEMBLE: tuple(replace(book, name=ENSEMBLE) for book in books[name])},
+        base={ENSEMBLE: equal, name: equal},
+        fill=market.open[window.rows].cpu().numpy(),
+        index=index_book(bars, window),
+    )
+
+
+def index_book(bars: Bars, window: BacktestWindow) -> Book | None:
+    """Return the source's market index as a path of NAV, or None where the window has none.
+
+    It is a price index held without costs or dividends, and no book of the universe.
+    """
+    series = bars.series.get(INDEX_SERIES)
+    if series is None:
+        return None
+    level = series[window.rows]
+    seen = np.isfinite(level)
+    if not seen[0]:
+        return None
+    # The last known level stands where a session has none.
+    level = level[np.maximum.accumulate(np.where(seen, np.arange(len(level)), 0))]
+    n, width = len(level), len(bars.symbols)
+    return Book(
+        name=INDEX,
+        dates=bars.dates[window.rows],
+        nav=window.settings.capital * level / level[0],
+        weights=np.full((n, width), np.nan),
+        turnover=np.full(n, np.nan),
+        cost=np.full((len(CAUSES), n), np.nan),
+        trade=np.zeros((n, width)),
+    )
+
+
+def _at_every_scale(
+    schedules: Mapping[str, Schedule], window: BacktestWindow
+) -> dict[str, tuple[Schedule, ...]]:
+    return {name: (schedule,) * len(window.cost_scales) for name, schedule in schedules.items()}
+
+
+def _base_weights(action_map: ActionMap, market: MarketTensors, rows: slice) -> FloatArray:
+    """Return the (T, A, N) base portfolios; 1/N where a mandate has none."""
+    sessions = torch.arange(rows.start, rows.stop, device=market.device)
+    base = action_map.base_weights(sessions).cpu().numpy()
+    without = base.sum(axis=-1, keepdims=True) == 0.0
+    weights: FloatArray = np.where(without, _equal_weights(market, rows)[:, None], base)
+    return weights
+
+
+def _equal_weights(market: MarketTensors, rows: slice) -> FloatArray:
+    """Return (T, N) 1/N of the names that can be held in each session."""
+    investable = market.investable[rows].cpu().numpy()
+    weights: FloatArray = investable / np.maximum(investable.sum(axis=1, keepdims=True), 1)
+    return weights

@@ -1,0 +1,304 @@
+"""`summary.json`: what a run found, in numbers, and the same in a table and in words."""
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.market_tensors import TRADING_DAYS
+from envs.costs import CostModel
+from evaluation.books import Book
+from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, INDEX, INDEX_NOTE, Contest
+from evaluation.degeneracy import Behaviour, degeneracy
+from evaluation.metrics import by_regime, metrics, sharpe_difference
+from evaluation.statistics import Interval
+from market.dataset import Dataset
+from risk import measures
+
+COST_NUMBERS = ("cagr", "volatility", "sharpe", "max_drawdown", "turnover_annual", "cost_annual")
+TARGETED = "volatility_target"  # how the names of the volatility-targeted baselines begin
+TOP = 5  # names shown of the largest over- and underweights
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known of a run besides its books.
+
+    Args:
+        run_id: name of the run.
+        command: as it was typed.
+        seed: root of the seed tree.
+        seconds: wall time by phase.
+        artefact: folder of the exported policies; None where nothing was trained.
+        assumed_adv: configured daily traded value, one number or by symbol; None where measured.
+        costs: the model at scale 1.
+        trials: configurations tried so far, this one included; None where nobody counted.
+    """
+
+    run_id: str
+    command: str
+    seed: int | None
+    seconds: Mapping[str, float]
+    artefact: str | None
+    assumed_adv: float | Mapping[str, float] | None
+    costs: CostModel
+    trials: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """One stage of an agent, run over the test window.
+
+    Args:
+        name: "rule", "warm_start" or "rl".
+        book: the agent under this stage.
+        chosen: the exported policy is this stage.
+        decision: why, from the inner validation, as a sentence.
+    """
+
+    name: str
+    book: Book
+    chosen: bool
+    decision: str
+
+
+def build(
+    facts: RunFacts,
+    data: Dataset,
+    contest: Contest,
+    stages: Mapping[str, Sequence[Stage]],
+) -> dict[str, Any]:
+    """Return the content of `summary.json`: fractions, losses positive, undefined is None.
+
+    Args:
+        facts: of the run.
+        data: the market.
+        contest: all books over the test window.
+        stages: agent -> its stages; empty where nothing was trained.
+    """
+    cash_rate = contest.window.cash_rate
+    yardstick = contest.book(EQUAL_WEIGHT)
+    regime = data.regime[contest.window.rows]
+
+    def row(book: Book) -> dict[str, float]:
+        return metrics(book, yardstick, cash_rate)
+
+    baselines = {name: row(contest.book(name)) for name in contest.baselines}
+    if contest.index is not None:
+        baselines[INDEX] = row(contest.index)
+    policies = (ENSEMBLE, *contest.agents)
+    summary = {
+        "run_id": facts.run_id,
+        "commit": commit(),
+        "command": facts.command,
+        "seed": facts.seed,
+        "data": _data(data),
+        "agents": {name: row(contest.book(name)) for name in contest.agents},
+        "ensemble": row(contest.book(ENSEMBLE)),
+        "baselines": baselines,
+        "cash_rate": cash_rate,
+        "costs": asdict(facts.costs),
+        "assumed_adv": facts.assumed_adv,
+        "capital": contest.window.settings.capital,
+        "trials": facts.trials,
+        "cost_sensitivity": _cost_sensitivity(contest),
+        "regimes": {
+            name: by_regime(contest.book(name), regime, data.regime_names, cash_rate)
+            for name in (*policies, EQUAL_WEIGHT)
+        },
+        "comparisons": _comparisons(contest, baselines, facts.seed),
+        "degeneracy": {name: _degeneracy(contest, name) for name in policies},
+        "holdings": {name: _holdings(contest, name) for name in policies},
+        "stages": {
+            agent: [
+                {
+                    "stage": stage.name,
+                    "chosen": stage.chosen,
+                    "decision": stage.decision,
+                    **row(stage.book),
+                }
+                for stage in rows
+            ]
+            for agent, rows in stages.items()
+        },
+        "notes": _notes(data, contest, facts),
+        "seconds": dict(facts.seconds),
+        "artefact": facts.artefact,
+    }
+    strict: dict[str, Any] = _without_nan(summary)
+    return strict
+
+
+def write(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write strict JSON under another name first, so that a reader never sees half a file."""
+    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def commit() -> str:
+    """Return the git commit of the code, its version outside a checkout, or "unknown"."""
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # A package installed inside somebody else's checkout is not a file of that checkout.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, **_QUIET)
+        found = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            check=True,
+            **_QUIET,
+        )
+        return str(found.stdout).strip()
+    except (OSError, subprocess.SubprocessError):
+        try:
+            return metadata.version("tercet")
+        except metadata.PackageNotFoundError:
+            return "unknown"
+
+
+_QUIET: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}
+
+
+def _data(data: Dataset) -> dict[str, Any]:
+    bars = data.bars
+
+    def ends(rows: slice) -> list[str]:
+        return [str(bars.dates[rows.start]), str(bars.dates[rows.stop - 1])]
+
+    return {
+        "source": bars.source,
+        "symbols": list(bars.symbols),
+        "fields": list(bars.fields),
+        "train": ends(data.train),
+        "test": ends(data.test),
+        "sha256": bars.sha256,
+    }
+
+
+def _cost_sensitivity(contest: Contest) -> dict[str, dict[str, dict[str, float]]]:
+    """Return a few numbers of every book at each cost scale, which is the first key."""
+    table = {}
+    for scale in contest.window.cost_scales:
+        yardstick = contest.book(EQUAL_WEIGHT, scale)
+        rows = {}
+        for name in contest.names:
+            every = metrics(contest.book(name, scale), yardstick, contest.window.cash_rate)
+            rows[name] = {number: every[number] for number in COST_NUMBERS}
+        table[f"{scale:g}"] = rows
+    return table
+
+
+def _comparisons(
+    contest: Contest, baselines: Mapping[str, Mapping[str, float]], seed: int | None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return policy -> yardstick -> difference of Sharpe ratios with its interval."""
+    yardsticks = [EQUAL_WEIGHT]
+    targeted = [name for name in contest.baselines if name.startswith(TARGETED)]
+    if targeted:
+        yardsticks.append(max(targeted, key=lambda name: _or_lowest(baselines[name]["sharpe"])))
+    generator = np.random.default_rng(0 if seed is None else seed)
+    return {
+        name: {
+            against: _as_dict(
+                sharpe_difference(
+                    contest.book(name),
+                    contest.book(against),
+                    contest.window.cash_rate,
+                    generator,
+                )
+            )
+            for against in yardsticks
+            if against != name
+        }
+        for name in (ENSEMBLE, *contest.agents)
+    }
+
+
+def _as_dict(interval: Interval) -> dict[str, float]:
+    return {"difference": interval.value, "low": interval.low, "high": interval.high}
+
+
+def _degeneracy(contest: Contest, name: str) -> list[dict[str, Any]]:
+    book, reference = contest.book(name), contest.book(EQUAL_WEIGHT)
+    behaviour = Behaviour(
+        weights=book.weights[1:],
+        cash=1.0 - book.weights[1:].sum(axis=1),
+        turnover=book.turnover[1:],
+        returns=measures.simple_returns(book.nav),
+        reference_weights=reference.weights[1:],
+        reference_returns=measures.simple_returns(reference.nav),
+        equal_weights=contest.base[ENSEMBLE][1:],
+        periods_per_year=TRADING_DAYS,
+    )
+    return [asdict(finding) for finding in degeneracy(behaviour)]
+
+
+def _holdings(contest: Contest, name: str) -> dict[str, Any]:
+    """Return mean cash and the names that differ most from the book's base portfolio.
+
+    Weights here are shares of what is invested, averaged over the sessions with anything invested.
+    """
+    weights = contest.book(name).weights[1:]
+    invested = weights.sum(axis=1)
+    held = invested > measures.CONSTANT
+    base = contest.base[name][1:]
+    if not held.any():
+        return {"mean_cash": 1.0, "over": [], "under": []}
+    own = (weights[held] / invested[held, None]).mean(axis=0)
+    difference = own - base[held].mean(axis=0)
+    order = np.argsort(-difference, kind="stable")
+
+    def shown(columns: Sequence[int]) -> list[dict[str, Any]]:
+        return [
+            {
+                "symbol": contest.symbols[column],
+                "weight": float(own[column]),
+                "difference": float(difference[column]),
+            }
+            for column in columns
+        ]
+
+    return {
+        "mean_cash": float(1.0 - invested.mean()),
+        "over": shown([c for c in order[:TOP] if difference[c] > 0.0]),
+        "under": shown([c for c in order[::-1][:TOP] if difference[c] < 0.0]),
+    }
+
+
+def _notes(data: Dataset, contest: Contest, facts: RunFacts) -> list[str]:
+    notes = list(data.bars.notes)
+    if contest.index is not None and not any("price index" in note for note in notes):
+        notes.append(INDEX_NOTE)
+    if facts.assumed_adv is not None:
+        notes.append("The daily traded value is assumed, not measured: market.assumed_adv.")
+    notes.append(
+        f"Sharpe and Sortino ratios are measured against a cash rate of "
+        f"{contest.window.cash_rate:.2%} a year."
+    )
+    return notes
+
+
+def _or_lowest(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a copy with None for every number that is not finite, and no NumPy scalars."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,66 @@
+"""Recording what the kernel does, to be cut into one record per book afterwards."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.market_tensors import MarketTensors
+from envs.kernel import Books, Outcome
+from evaluation.books import CAUSES, Book
+from market.bars import Bars, FloatArray
+
+BooksByScale = dict[str, tuple[Book, ...]]  # name -> one book per cost scale
+Place = tuple[int, int]  # environment, agent
+
+
+class Tape:
+    """What the kernel did, session by session; cut into books at the end."""
+
+    def __init__(self, bars: Bars, market: MarketTensors, rows: slice, opened: Books) -> None:
+        self._dates = bars.dates[rows]
+        self._close = market.close[rows].cpu().numpy()
+        self._shares = [opened.shares]
+        self._nav = [opened.cash]
+        self._outcomes: list[Outcome] = []
+
+    def record(self, books: Books, outcome: Outcome) -> None:
+        """Note the books after a step, and what it did."""
+        self._shares.append(books.shares)
+        self._nav.append(outcome.nav_after)
+        self._outcomes.append(outcome)
+
+    def cut(self, names: Sequence[str], places: Sequence[Sequence[Place]]) -> BooksByScale:
+        """Return the books that were at the given places, by name and cost scale."""
+        nav = torch.stack(self._nav).cpu().numpy()
+        shares = torch.stack(self._shares).cpu().numpy()
+        turnover = _from_second([outcome.turnover for outcome in self._outcomes])
+        trade = _from_second([outcome.trade for outcome in self._outcomes])
+        cost = np.stack(
+            [_from_second([getattr(o.cost, cause) for o in self._outcomes]) for cause in CAUSES]
+        )
+
+        def book(name: str, place: Place) -> Book:
+            at = (slice(None), *place)
+            return Book(
+                name=name,
+                dates=self._dates,
+                nav=nav[at],
+                weights=shares[at] * self._close / nav[at][:, None],
+                turnover=turnover[at],
+                cost=cost[(slice(None), *at)],
+                trade=trade[at],
+            )
+
+        return {
+            name: tuple(book(name, place) for place in by_scale)
+            for name, by_scale in zip(names, places, strict=True)
+        }
+
+
+def _from_second(steps: Sequence[Tensor]) -> FloatArray:
+    """Return the (T, ...) values of T - 1 steps after a row of zeros."""
+    values = torch.stack([torch.zeros_like(steps[0]), *steps])
+    array: FloatArray = values.cpu().numpy()
+    return array

@@ -1,0 +1,163 @@
+"""What a summary says, for people: a table of the books and a verdict in plain words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, INDEX
+
+Summary = Mapping[str, Any]  # the content of summary.json
+Row = Mapping[str, float | None]
+
+HEADER = ("", "Sharpe ± se", "CAGR", "volatility", "max DD", "turnover", "cost", "PSR")
+PROMISE = (
+    "What is promised is control of volatility and drawdown; a higher Sharpe ratio is not promised."
+)
+
+
+def number(value: float | None, pattern: str = "z.2f") -> str:
+    """Return a formatted number, or a dash for what is undefined."""
+    return "–" if value is None else format(value, pattern)
+
+
+def title(name: str) -> str:
+    """Return a book's name as people read it.
+
+    >>> title("equal_weight"), title("index")
+    ('equal weight', 'index (price only, no costs)')
+    """
+    return "index (price only, no costs)" if name == INDEX else name.replace("_", " ")
+
+
+def ordered(summary: Summary) -> list[tuple[str, Row]]:
+    """Return every book's row: ensemble, agents, baselines by falling Sharpe ratio, the index."""
+    baselines: dict[str, Row] = dict(summary["baselines"])
+    index = baselines.pop(INDEX, None)
+    best_first = sorted(
+        baselines.items(), key=lambda item: (item[1]["sharpe"] is None, -(item[1]["sharpe"] or 0.0))
+    )
+    last = [] if index is None else [(INDEX, index)]
+    return [(ENSEMBLE, summary[ENSEMBLE]), *summary["agents"].items(), *best_first, *last]
+
+
+def table(summary: Summary) -> str:
+    """Return the out-of-sample table as aligned text."""
+    rows = [HEADER, *(_cells(name, row) for name, row in ordered(summary))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    rule = "-" * max(map(len, lines))
+    policies = 2 + len(summary["agents"])
+    return "\n".join([lines[0], rule, *lines[1:policies], rule, *lines[policies:]])
+
+
+def _cells(name: str, row: Row) -> tuple[str, ...]:
+    return (
+        title(name),
+        f"{number(row['sharpe'])} ± {number(row['sharpe_se'])}",
+        number(row["cagr"], "z.1%"),
+        number(row["volatility"], "z.1%"),
+        number(row["max_drawdown"], "z.1%"),
+        number(row["turnover_annual"]),
+        number(row["cost_annual"], "z.2%"),
+        number(row["psr"]),
+    )
+
+
+def verdict(summary: Summary) -> str:
+    """Return what the numbers allow to be said, a paragraph a line."""
+    return "\n".join(paragraphs(summary))
+
+
+def paragraphs(summary: Summary) -> list[str]:
+    """Return the verdict's paragraphs: result, yardsticks, control of risk, warnings, notes."""
+    return [
+        _result(summary),
+        *_yardsticks(summary),
+        _control(summary),
+        *_warnings(summary),
+        *_as_sentences(summary["notes"]),
+    ]
+
+
+def _result(summary: Summary) -> str:
+    row, (first, last) = summary[ENSEMBLE], summary["data"]["test"]
+    return (
+        f"Out of sample from {first} to {last}, net of costs, the ensemble grew by "
+        f"{number(row['cagr'], 'z.1%')} a year at {number(row['volatility'], 'z.1%')} volatility, "
+        f"fell by {number(row['max_drawdown'], 'z.1%')} at worst and had a Sharpe ratio of "
+        f"{number(row['sharpe'])} ± {number(row['sharpe_se'])} (standard error)."
+    )
+
+
+def _yardsticks(summary: Summary) -> list[str]:
+    """Say who beats each yardstick, which needs an interval that excludes zero."""
+    comparisons = summary["comparisons"]
+    yardsticks = dict.fromkeys(name for rows in comparisons.values() for name in rows)
+    return [_against(yardstick, comparisons) for yardstick in yardsticks]
+
+
+def _against(yardstick: str, comparisons: Mapping[str, Mapping[str, Row]]) -> str:
+    rows = {name: rows[yardstick] for name, rows in comparisons.items() if yardstick in rows}
+    known = {name: row for name, row in rows.items() if row["difference"] is not None}
+    whom = _yardstick_title(yardstick)
+    if not known:
+        return f"Nothing can be compared with {whom}: a book that does not vary has no Sharpe ratio"
+    better = [name for name, row in known.items() if (row["low"] or 0.0) > 0.0]
+    worse = [name for name, row in known.items() if (row["high"] or 0.0) < 0.0]
+    shown = "; ".join(
+        f"{title(name)} {number(row['difference'], '+z.2f')} "
+        f"[{number(row['low'], '+z.2f')}, {number(row['high'], '+z.2f')}]"
+        for name, row in known.items()
+    )
+    if better:
+        says = f"{_listed(better)} {'beat' if len(better) > 1 else 'beats'} {whom}"
+        says += ", before any allowance for having compared several policies"
+    else:
+        says = f"Nothing here beats {whom}"
+    if worse:
+        says += f"; {_listed(worse)} {'fall' if len(worse) > 1 else 'falls'} behind it"
+    return (
+        f"{says[0].upper()}{says[1:]}. Difference in Sharpe ratio with 95 % bootstrap interval: "
+        f"{shown}."
+    )
+
+
+def _yardstick_title(name: str) -> str:
+    if name == EQUAL_WEIGHT:
+        return "equal weight (1/N) of the same universe"
+    return f"the best volatility-targeted rule ({title(name)})"
+
+
+def _control(summary: Summary) -> str:
+    """Compare the ensemble's volatility and drawdown with those of 1/N, either way."""
+    own, other = summary[ENSEMBLE], summary["baselines"].get(EQUAL_WEIGHT)
+    if other is None or None in (own["volatility"], other["volatility"]):
+        return PROMISE
+    return (
+        f"{PROMISE} The ensemble's volatility was {own['volatility']:z.1%} against "
+        f"{other['volatility']:z.1%} of equal weight, its deepest drawdown "
+        f"{number(own['max_drawdown'], 'z.1%')} against {number(other['max_drawdown'], 'z.1%')}."
+    )
+
+
+def _warnings(summary: Summary) -> list[str]:
+    return [
+        f"Warning, {title(name)}: {finding['sentence']}"
+        for name, findings in summary["degeneracy"].items()
+        for finding in findings
+        if finding["flagged"]
+    ]
+
+
+def _as_sentences(notes: Sequence[str]) -> list[str]:
+    return [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
+
+
+def _listed(names: Sequence[str]) -> str:
+    titles = [title(name) for name in names]
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
