@@ -34,7 +34,7 @@ CASES = [
 LEAVES = [False, False, True, False, True, True, False, False, True, False, True, True, True]
 
 
-@pytest.mark.parametrize(("case", "leaves"), zip(CASES, LEAVES, strict=True))
+@pytest.mark.parametrize(("case", "leaves"), list(zip(CASES, LEAVES, strict=True)))
 def test_a_position_is_left_exactly_where_a_rule_says_so(
     case: tuple[float, ...], leaves: bool
 ) -> None:
