@@ -1,0 +1,97 @@
+"""The dispatcher of the console command: finds the verb, runs it, turns bad input into one line."""
+
+import difflib
+import logging
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+VERBS = {
+    "train": "train the agents, export the artefact and judge it out of sample",
+    "backtest": "run an artefact, a baseline or fixed weights over a window",
+    "doctor": "check the installation of this machine",
+}
+INPUT_ERROR = 2
+INTERRUPTED = 130
+
+# Hydra's own files and log handlers are not wanted: a run has its folder, logging is set up here.
+HYDRA_DEFAULTS = (
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=.",
+    "hydra.sweep.subdir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+)
+
+
+def main() -> int:
+    """Run one verb.
+
+    Returns:
+        The exit code: 0, 1 for a defect of ours (with its traceback), 2 for bad input (with one
+        line), 130 after an interruption.
+    """
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else INPUT_ERROR
+    if arguments[0] in ("--version", "-V"):
+        print(f"tercet {version('tercet')}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _refuse(f"no verb is called {verb!r}{_nearest(verb)}; see tercet --help")
+    return _run(verb, rest)
+
+
+def usage() -> str:
+    """Return the text of `tercet --help`."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        "usage: tercet <verb> [group=choice] [key=value] ...\n\n"
+        f"{verbs}\n\n"
+        "Every verb is a Hydra application over conf/:\n"
+        "  tercet <verb> --help          its groups, choices and values\n"
+        "  tercet <verb> --cfg job       the composed configuration\n"
+        "  tercet <verb> --multirun a=1,2\n"
+        "  tercet --version"
+    )
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """Run a verb with Hydra reading the rest of the command line."""
+    from cli.config import register
+    from cli.errors import explain
+
+    register()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
+    sys.argv = [f"tercet {verb}", *rest, *HYDRA_DEFAULTS]
+    try:
+        import_module(f"cli.{verb}").main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        line = explain(error, verb, rest)
+        if line is None:
+            raise
+        return _refuse(line)
+    return 0
+
+
+def _refuse(line: str) -> int:
+    print(f"tercet: {line}", file=sys.stderr)
+    return INPUT_ERROR
+
+
+def _nearest(verb: str) -> str:
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

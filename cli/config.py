@@ -1,0 +1,82 @@
+"""The root schemas of the verbs, and the one place where YAML becomes typed objects."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+import training.config
+from envs.make import register_schemas
+from market.errors import InputError
+
+Config = TypeVar("Config")
+
+
+@dataclass(slots=True)
+class DoctorConfig:
+    """The root of `conf/doctor.yaml`."""
+
+    market: Any = MISSING  # MarketConfig
+    quality: Any = MISSING  # QualityRules
+    out: str = MISSING  # folder that runs are written to
+
+
+@dataclass(slots=True)
+class TrainConfig:
+    """The root of `conf/train.yaml`."""
+
+    market: Any = MISSING  # MarketConfig
+    quality: Any = MISSING  # QualityRules
+    features: Any = MISSING  # FeatureConfig
+    env: Any = MISSING  # EnvSettings
+    agents: Any = MISSING  # dict[str, Mandate]
+    network: Any = MISSING  # NetworkSettings
+    pretrain: Any = MISSING  # RankerSettings | NoPretrain
+    algorithm: Any = MISSING  # RLSettings | NoAlgorithm
+    selection: Any = MISSING  # SelectionSettings
+    ensemble: Any = MISSING  # a mixer
+    tracking: Any = MISSING  # WandbSettings | NoTracking
+    seed: int = MISSING
+    out: str | None = MISSING  # run folder; null is runs/<id>
+    resume: str | None = MISSING  # folder of an interrupted run to go on with
+
+
+@dataclass(slots=True)
+class BacktestConfig:
+    """The root of `conf/backtest.yaml`."""
+
+    market: Any = MISSING  # MarketConfig
+    quality: Any = MISSING  # QualityRules
+    features: Any = MISSING  # FeatureConfig
+    env: Any = MISSING  # EnvSettings
+    agents: Any = MISSING  # dict[str, Mandate]; their targets name the volatility baselines
+    policy: Any = MISSING  # ArtefactPolicy | BaselinePolicy | FixedPolicy
+    seed: int = MISSING
+    out: str | None = MISSING  # folder; null is runs/<id>
+
+
+def register() -> None:
+    """Store every schema that a file in `conf/` starts from."""
+    register_schemas()
+    training.config.register()
+    store = ConfigStore.instance()
+    store.store(name="doctor_schema", node=DoctorConfig)
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="backtest_schema", node=BacktestConfig)
+
+
+def typed(composed: DictConfig, kind: type[Config]) -> Config:
+    """Turn a composed configuration into its typed objects.
+
+    Raises:
+        InputError: if a value is out of range; names the key and the value.
+    """
+    try:
+        config = hydra.utils.instantiate(composed, _convert_="object")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not isinstance(config, kind):
+        raise TypeError(f"{type(config)} is not a {kind}")
+    return config
