@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from risk.projection import sector_index
+
 if TYPE_CHECKING:
     from market.dataset import Dataset
 
@@ -35,7 +37,8 @@ class MarketTensors:
         beta: (T, N) float64.
         idiosyncratic_volatility: (T, N) float64, annualised.
         momentum: (T, N) float64, 12-1 month return; 0 where unknown.
-        adv: (T, N) float64 account currency a day, or None.
+        adv: (T, N) float64 account currency a day, > 0, the last known one; NaN before the first,
+            or None.
         asset_features: (T, N, F) float32.
         market_features: (T, M) float32.
         sector_of: (N,) int64 index of each asset's sector.
@@ -83,7 +86,9 @@ class MarketTensors:
         investable = data.investable
         close = np.where(np.isfinite(known), known, 1.0)
         first_price = bars.close if bars.open is None else bars.open
-        filled_open = np.where(np.isfinite(first_price), first_price, close)
+        # A frozen position is valued at the fill with what is known by then, not at that close.
+        before = np.vstack((close[:1], close[:-1]))
+        filled_open = np.where(np.isfinite(first_price), first_price, before)
         tradable = bars.tradable & np.isfinite(first_price) & np.isfinite(bars.close)
 
         asset_return = np.zeros_like(close)
@@ -97,8 +102,7 @@ class MarketTensors:
         payout[1:] = np.where(delisted, 1.0 + bars.terminal_return, np.nan)
 
         volatility = _fill_with_median(data.volatility, investable, data.market_volatility)
-        sectors = sorted(set(bars.sectors))
-        sector_of = np.array([sectors.index(sector) for sector in bars.sectors])
+        sector_of, n_sectors = sector_index(bars.sectors)
 
         def tensor(array: np.ndarray, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.as_tensor(np.ascontiguousarray(array)).to(device=device, dtype=dtype)
@@ -116,11 +120,11 @@ class MarketTensors:
             beta=tensor(data.beta),
             idiosyncratic_volatility=tensor(data.idiosyncratic_volatility),
             momentum=tensor(np.nan_to_num(data.momentum, nan=0.0)),
-            adv=None if data.adv is None else tensor(data.adv),
+            adv=None if data.adv is None else tensor(_last_positive(data.adv)),
             asset_features=tensor(data.asset_features, torch.float32),
             market_features=tensor(data.market_features, torch.float32),
-            sector_of=tensor(sector_of, torch.int64),
-            n_sectors=len(sectors),
+            sector_of=sector_of.to(device),
+            n_sectors=n_sectors,
         )
 
 
@@ -134,3 +138,10 @@ def _fill_with_median(
     median = fallback.copy()
     median[some] = np.nanmedian(usable[some], axis=1)
     return np.where(known, values, median[:, None])
+
+
+def _last_positive(values: np.ndarray) -> np.ndarray:
+    """Carry each (T, N) column's last positive value forward; NaN before the first."""
+    known = np.isfinite(values) & (values > 0.0)
+    row = np.maximum.accumulate(np.where(known, np.arange(len(values))[:, None], -1), axis=0)
+    return np.where(row >= 0, np.take_along_axis(values, np.maximum(row, 0), axis=0), np.nan)

@@ -22,6 +22,10 @@ from envs.rules import TradingRules
 
 State = TypeVar("State")  # a dataclass whose fields are tensors with E rows
 
+# What a session leaves of a book's NAV at least, for its reward: the log growth of a book that
+# loses everything stays finite.
+LEAST_LEFT = 1e-6
+
 
 @dataclass(slots=True)
 class EnvSettings:
@@ -98,8 +102,8 @@ class BatchEnv:
         cash_rate: float = 0.0,
         cost_scale: Tensor | None = None,
     ) -> None:
-        if settings.costs.needs_adv and market.adv is None:
-            raise ValueError("impact costs need volume or market.assumed_adv")
+        if settings.costs.needs_adv:
+            _check_adv(market, rows)
         self.market = market
         self.mandates = tuple(mandates)
         self.settings = settings
@@ -192,6 +196,7 @@ class BatchEnv:
         value, terms, self.reward_state = self._reward(before, outcome)
         ruined = ~(outcome.nav_after > self.settings.ruin * self.settings.capital)
         value = torch.where(self.alive, value, 0.0)
+        terms = torch.where(self.alive, terms, 0.0)
         terminated = self.alive & ruined
         self.alive = self.alive & ~ruined
         truncated = self.books.t >= self.last
@@ -203,10 +208,13 @@ class BatchEnv:
 
     def _reward(self, before: Books, outcome: Outcome) -> tuple[Tensor, Tensor, RewardState]:
         after, t = self.books, before.t
+        # A dead book may have a NAV of 0: its terms are dropped, but its moments stay finite.
+        nav_before = torch.where(self.alive, outcome.nav_before, 1.0)
+        nav_after = torch.where(self.alive, outcome.nav_after, 1.0)
         inputs = RewardInputs(
-            nav_before=outcome.nav_before,
-            nav_after=outcome.nav_after,
-            cost=outcome.cost.total / outcome.nav_before,
+            nav_before=nav_before,
+            nav_after=torch.maximum(nav_after, LEAST_LEFT * nav_before),
+            cost=outcome.cost.total / nav_before,
             turnover=outcome.turnover,
             drawdown=1.0 - outcome.nav_after / after.peak_nav,
             drawdown_before=1.0 - outcome.nav_before / before.peak_nav,
@@ -216,6 +224,19 @@ class BatchEnv:
             momentum=self.market.momentum[t],
         )
         return reward(inputs, self.reward_state, self.reward_weights)
+
+
+def _check_adv(market: MarketTensors, rows: slice) -> None:
+    """Refuse a market in which a name can be bought whose traded value nobody knows."""
+    if market.adv is None:
+        raise ValueError("impact costs need volume or market.assumed_adv")
+    unknown = market.investable[rows] & ~(market.adv[rows] > 0.0)
+    if bool(unknown.any()):
+        session, asset = (int(index) for index in unknown.nonzero()[0])
+        raise ValueError(
+            f"impact costs need the traded value of every name: it is unknown for asset {asset} "
+            f"in session {rows.start + session}; set market.assumed_adv"
+        )
 
 
 def _fit(where: Tensor, like: Tensor) -> Tensor:

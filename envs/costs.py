@@ -62,26 +62,45 @@ def borrow_cost(owed: Tensor, model: CostModel, scale: Tensor) -> Tensor:
     return owed * (model.borrow_rate / TRADING_DAYS) * scale
 
 
-def trading_cost(
-    trade: Tensor, model: CostModel, scale: Tensor, daily_volatility: Tensor, adv: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return commission, half spread and impact of a basket, each (E, A).
+def impact_rate(
+    trade: Tensor, model: CostModel, daily_volatility: Tensor, adv: Tensor | None
+) -> Tensor | None:
+    """Return the (E, 1, N) impact per unit of notional of a trade with the flow, None if free.
 
     Args:
         trade: (E, A, N) signed notional; all agents of one environment trade into one market.
         model: the rates.
-        scale: (E, 1) multiple of the whole model, for cost sensitivity in one pass.
         daily_volatility: (E, 1, N) fraction.
         adv: (E, 1, N) account currency a day, needed where the model has impact.
+
+    Returns:
+        The sign of the summed flow times the rate: what buys of a name pay where it is positive,
+        and its sells where it is negative.
+    """
+    if not model.needs_adv:
+        return None
+    if adv is None:
+        raise ValueError("impact needs the average daily traded value of every asset")
+    flow = trade.sum(1, keepdim=True)
+    # A name that nobody trades may have no known traded value.
+    participation = torch.where(flow == 0.0, 0.0, flow.abs() / adv)
+    return flow.sign() * daily_volatility * (model.impact * participation.sqrt())
+
+
+def trading_cost(
+    trade: Tensor, model: CostModel, scale: Tensor, rate: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return commission, half spread and impact of a basket, each (E, A).
+
+    Args:
+        trade: (E, A, N) signed notional.
+        model: the rates.
+        scale: (E, 1) multiple of the whole model, for cost sensitivity in one pass.
+        rate: what `impact_rate` returned.
     """
     traded = trade.abs().sum(-1) * scale
     commission = traded * (model.commission_bp * BASIS_POINT)
     spread = traded * (0.5 * model.spread_bp * BASIS_POINT)
-    if not model.needs_adv:
+    if rate is None:
         return commission, spread, torch.zeros_like(traded)
-    if adv is None:
-        raise ValueError("impact needs the average daily traded value of every asset")
-    flow = trade.sum(1, keepdim=True)
-    rate = model.impact * daily_volatility * (flow.abs() / adv).sqrt()
-    with_flow = (trade * flow.sign()).clamp(min=0.0)
-    return commission, spread, (rate * with_flow).sum(-1) * scale
+    return commission, spread, (trade * rate).clamp(min=0.0).sum(-1) * scale

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.market_tensors import TRADING_DAYS, MarketTensors
-from envs.costs import CostBreakdown, CostModel, borrow_cost, trading_cost
+from envs.costs import CostBreakdown, CostModel, borrow_cost, impact_rate, trading_cost
 
 # A pass shrinks the error of NAV-after-cost by about the cost rate (6e-4 for 6 bp).
 FIXED_POINT_PASSES = 4
@@ -105,7 +105,7 @@ def reset(start: Tensor, capital: float, n_agents: int, n_assets: int) -> Books:
 def held_weights(books: Books, prices: Prices) -> Tensor:
     """Return the (E, A, N) weights of the positions at the close of `books.t`."""
     notional = books.shares * prices.close[books.t].unsqueeze(1)
-    return notional / (books.cash + notional.sum(-1)).unsqueeze(-1)
+    return notional / _divisor(books.cash + notional.sum(-1)).unsqueeze(-1)
 
 
 def step(
@@ -147,12 +147,17 @@ def step(
     shares = shares + trade / fill
     cash = cash - trade.sum(-1) - sum(cost)
     nav_after = nav(cash, shares, close)
-    turnover = trade.abs().sum(-1) / nav_at_fill
+    turnover = trade.abs().sum(-1) / _divisor(nav_at_fill)
     peak_nav = torch.maximum(books.peak_nav, nav_after)
     return (
         Books(t, cash, shares, peak_nav),
         Outcome(nav_before, nav_after, paid, turnover, trade),
     )
+
+
+def _divisor(value: Tensor) -> Tensor:
+    """Return the NAV to divide by; a book that has lost everything holds 0 of it, not 0 / 0."""
+    return torch.where(value == 0.0, 1.0, value)
 
 
 def _pay_out(books: Books, last_close: Tensor, payout: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,14 +188,18 @@ def _solve_trades(
     nav_at_fill = cash + held.sum(-1)
     may_owe = (target.sum(-1) - 1.0).clamp(min=0.0) * nav_at_fill
 
-    cost = trading_cost(torch.zeros_like(held), model, scale, volatility, adv)
-    trade = held
+    trade, paid = torch.zeros_like(held), torch.zeros_like(cash)
     for _ in range(FIXED_POINT_PASSES):
-        nav_after_cost = (nav_at_fill - sum(cost)).unsqueeze(-1)
+        nav_after_cost = (nav_at_fill - paid).unsqueeze(-1)
         trade = torch.where(tradable, target * nav_after_cost - held, 0.0)
-        cost = trading_cost(trade, model, scale, volatility, adv)
-    trade = _within_cash(trade, cash - sum(cost) + may_owe)
-    return trade, trading_cost(trade, model, scale, volatility, adv)
+        trade = _within_cash(trade, cash - paid + may_owe)
+        rate = impact_rate(trade, model, volatility, adv)
+        cost = trading_cost(trade, model, scale, rate)
+        paid = cost[0] + cost[1] + cost[2]
+    # At the rates of the last pass a smaller buy never costs more, so nothing is owed after this,
+    # however far the passes were from the fixed point.
+    trade = _within_cash(trade, cash - paid + may_owe)
+    return trade, trading_cost(trade, model, scale, rate)
 
 
 def _within_cash(trade: Tensor, spendable: Tensor) -> Tensor:

@@ -105,9 +105,12 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
         """Trade all live books one session on.
 
         Raises:
-            ValueError: if a live agent's action is missing, misshapen or not finite.
+            ValueError: if a live agent's action is missing, misshapen, not of floating-point
+                numbers or not finite, or if no agent is live.
         """
         live = self.agents
+        if not live:
+            raise ValueError("no agent is live: the episode has ended, or reset was never called")
         transition = self.batch.step(self._stack(actions))
         truncated = bool(transition.truncated[0])
         index = {name: self.possible_agents.index(name) for name in live}
@@ -139,10 +142,15 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
                 continue
             if name not in actions:
                 raise ValueError(f"the action of agent {name} is missing")
-            action = np.asarray(actions[name], dtype=np.float64)
-            if action.shape != (width,) or not np.isfinite(action).all():
+            action = np.asarray(actions[name])
+            if (
+                action.shape != (width,)
+                or not np.issubdtype(action.dtype, np.floating)
+                or not np.isfinite(action).all()
+            ):
                 raise ValueError(
-                    f"the action of agent {name} must be {width} finite numbers, was {action}"
+                    f"the action of agent {name} must be {width} finite floating-point numbers, "
+                    f"was {action.dtype} {action}"
                 )
             stacked[0, a] = action
         return torch.from_numpy(stacked).to(self.batch.market.device)

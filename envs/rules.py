@@ -25,10 +25,10 @@ class RuleState:
         entry: (E, A, N) average cost per share; 0 where nothing is held.
         peak: (E, A, N) highest close since entry.
         age: (E, A, N) int64 sessions since entry.
-        barred: (E, A, N) int64 sessions without a new entry.
+        barred: (E, A, N) int64 decisions that may not enter yet.
         losing_days: (E, A) int64 losing sessions in a row.
         peak_nav: (E, A) running maximum of NAV since the last stop ended.
-        stopped: (E, A) int64 sessions that a breaker's stop still lasts.
+        stopped: (E, A) int64 decisions that a breaker's stop still lasts.
     """
 
     entry: Tensor
@@ -89,13 +89,14 @@ class TradingRules:
         price = prices.close[books.t]  # (E, N)
         nav = books.cash + (books.shares * price.unsqueeze(1)).sum(-1)
         peak_nav = torch.maximum(state.peak_nav, nav)
-        kept, barred, stopped = [], [], []
+        kept, barred, stopped, ended = [], [], [], []
         for a, mandate in enumerate(self._mandates):
             held = books.shares[:, a] > 0.0
             leave = held & exit_now(
                 state.entry[:, a], price, state.peak[:, a], state.age[:, a], mandate.exits
             )
-            bar = next_cooldown(state.barred[:, a], leave, mandate.exits.cooldown or 0)
+            free = ~leave & (state.barred[:, a] == 0)
+            barred.append(next_cooldown(state.barred[:, a], leave, mandate.exits.cooldown or 0))
             factor = breaker_exposure(
                 1.0 - nav[:, a] / peak_nav[:, a],
                 nav[:, a] / self._capital,
@@ -104,21 +105,23 @@ class TradingRules:
                 mandate.breakers,
             )
             # A stop that is already running counts down; it is not prolonged by its own drawdown.
-            trips = (factor == 0.0) & (state.stopped[:, a] == 0)
-            left = next_cooldown(state.stopped[:, a], trips, mandate.breakers.cooldown or 0)
-            factor = torch.where(left > 0, torch.zeros_like(nav[:, a]), factor)
-            free = ~leave & (bar == 0)
-            kept.append(torch.where(free, target[:, a], 0.0) * factor.unsqueeze(-1))
-            barred.append(bar)
+            running = state.stopped[:, a] > 0
+            trips = (factor == 0.0) & ~running
+            cooldown = mandate.breakers.cooldown
+            left = next_cooldown(state.stopped[:, a], trips, cooldown or 0)
             stopped.append(left)
-        ended = (state.stopped > 0) & (torch.stack(stopped, 1) == 0)
+            # Without a cooldown a stop lasts as long as its cause.
+            ended.append((trips | running) & (left == 0) & (cooldown is not None))
+            allowed = torch.where(running, 0.0, factor).unsqueeze(-1)
+            kept.append(torch.where(free, target[:, a], 0.0) * allowed)
+        over = torch.stack(ended, 1)
         self.state = RuleState(
             entry=state.entry,
             peak=state.peak,
             age=state.age,
             barred=torch.stack(barred, 1),
-            losing_days=torch.where(ended, 0, state.losing_days),
-            peak_nav=torch.where(ended, nav, peak_nav),
+            losing_days=torch.where(over, 0, state.losing_days),
+            peak_nav=torch.where(over, nav, peak_nav),
             stopped=torch.stack(stopped, 1),
         )
         return torch.stack(kept, 1)
