@@ -44,8 +44,11 @@ def random_walk(symbols: int, sessions: int, seed: int) -> Bars:
 
 def from_parquet(path: str) -> Bars:
     """Return the bars of a long table."""
-    table = pd.read_parquet(path).set_index(["date", "symbol"])
-    wide = {name: table[name].unstack().astype(np.float64) for name in table.columns}
+    table = pd.read_parquet(path)
+    wide = {
+        name: table.pivot_table(index="date", columns="symbol", values=name).astype(np.float64)
+        for name in ("open", "high", "low", "close", "volume")
+    }
     close = wide["close"]
     present = np.isfinite(close.to_numpy())
     return Bars(

@@ -82,7 +82,8 @@ def idiosyncratic_momentum(market: Market, sessions: int, skip: int) -> FloatArr
     own = lagged(window_sum(model.returns, length), skip)
     common = lagged(window_sum(shared, length), skip)
     spread = model.idiosyncratic_volatility * np.sqrt(length / SESSIONS_PER_YEAR)
-    defined = model.known & (lagged(enough(known, length).astype(np.float64), skip) == 1.0) & (spread > 0.0)
+    summed = lagged(enough(known, length).astype(np.float64), skip) == 1.0
+    defined = model.known & summed & (spread > 0.0)
     return np.where(defined, own - model.beta * common, np.nan) / np.where(defined, spread, 1.0)
 
 

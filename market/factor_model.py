@@ -141,7 +141,8 @@ def turbulence(model: FactorModel) -> FloatArray:
     beta = lagged(model.beta, 1)
     market_variance = lagged(model.market_volatility, 1) ** 2 / SESSIONS_PER_YEAR
     residual_variance = lagged(model.idiosyncratic_volatility, 1) ** 2 / SESSIONS_PER_YEAR
-    mask = np.isfinite(model.returns) & np.isfinite(mean) & (lagged(model.known.astype(np.float64), 1) == 1.0)
+    estimated = lagged(model.known.astype(np.float64), 1) == 1.0
+    mask = estimated & np.isfinite(model.returns) & np.isfinite(mean)
 
     average = row_mean(residual_variance, mask)[:, None]
     residual_variance = (

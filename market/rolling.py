@@ -57,7 +57,9 @@ def window_max(values: FloatArray, window: int) -> FloatArray:
 
 def window_count(known: BoolArray, window: int) -> FloatArray:
     """Return how many of the last `window` rows are true, as a float."""
-    return window_sum(known.astype(np.float64), window)
+    count = np.cumsum(known, axis=0, dtype=np.int32)  # whole numbers: subtracting loses nothing
+    count[window:] -= count[:-window].copy()
+    return count.astype(np.float64)
 
 
 def enough(known: BoolArray, window: int) -> BoolArray:
@@ -66,9 +68,9 @@ def enough(known: BoolArray, window: int) -> BoolArray:
     The first known value must be at least `window` rows old (today's row counts as one), and half
     of the window's rows must be known, so that a gap weakens a statistic and does not end it.
     """
-    started = np.maximum.accumulate(known, axis=0)
-    old_enough = window_count(started, window) >= window
-    result: BoolArray = old_enough & (window_count(known, window) >= window / 2)
+    result: BoolArray = window_count(known, window) >= window / 2
+    result[: window - 1] = False
+    result[window - 1 :] &= np.maximum.accumulate(known, axis=0)[: max(len(known) - window + 1, 0)]
     return result
 
 
