@@ -33,6 +33,7 @@ class Contest:
         symbols: names of the N assets.
         window: sessions, costs and capital.
         agents: names of the agents, or of the one policy that was run.
+        single: the one policy was run; "ensemble" is the same book.
         baselines: names of the baselines, "equal_weight" among them.
         books: name -> one book per cost scale, for "ensemble", agents and baselines.
         base: name -> (T, N) weights within the invested part that the book tilts from, for the
@@ -44,6 +45,7 @@ class Contest:
     symbols: tuple[str, ...]
     window: BacktestWindow
     agents: tuple[str, ...]
+    single: bool
     baselines: tuple[str, ...]
     books: BooksByScale
     base: Mapping[str, FloatArray]
@@ -60,9 +62,19 @@ class Contest:
         return self.books[name][self.window.cost_scales.index(scale)]
 
     @property
+    def policies(self) -> tuple[str, ...]:
+        """Return the names of the ensemble and the agents; a single policy is its own ensemble."""
+        return self.agents if self.single else (ENSEMBLE, *self.agents)
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """Return the ensemble, the agents and the baselines."""
-        return (ENSEMBLE, *self.agents, *self.baselines)
+        """Return the names of the policies and of the baselines that are no policy."""
+        return (*self.policies, *(name for name in self.baselines if name not in self.agents))
+
+    def columns(self) -> list[Book]:
+        """Return the books of `nav.parquet`: all of them at scale 1, the index last."""
+        index = [] if self.index is None else [self.index]
+        return [*(self.book(name) for name in self.names), *index]
 
 
 def run_contest(
@@ -95,6 +107,7 @@ def run_contest(
         symbols=bars.symbols,
         window=window,
         agents=result.names,
+        single=False,
         baselines=tuple(baselines),
         books=result.books | run_schedules(bars, market, window, schedules),
         base={
@@ -131,6 +144,7 @@ def run_policy(
         symbols=bars.symbols,
         window=window,
         agents=(name,),
+        single=True,
         baselines=tuple(baselines),
         books=books | {ENSEMBLE: tuple(replace(book, name=ENSEMBLE) for book in books[name])},
         base={ENSEMBLE: equal, name: equal},

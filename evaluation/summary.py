@@ -93,7 +93,6 @@ def build(
     baselines = {name: row(contest.book(name)) for name in contest.baselines}
     if contest.index is not None:
         baselines[INDEX] = row(contest.index)
-    policies = (ENSEMBLE, *contest.agents)
     summary = {
         "run_id": facts.run_id,
         "commit": commit(),
@@ -102,6 +101,7 @@ def build(
         "data": _data(data),
         "agents": {name: row(contest.book(name)) for name in contest.agents},
         "ensemble": row(contest.book(ENSEMBLE)),
+        "single_policy": contest.single,
         "baselines": baselines,
         "cash_rate": cash_rate,
         "costs": asdict(facts.costs),
@@ -111,11 +111,11 @@ def build(
         "cost_sensitivity": _cost_sensitivity(contest),
         "regimes": {
             name: by_regime(contest.book(name), regime, data.regime_names, cash_rate)
-            for name in (*policies, EQUAL_WEIGHT)
+            for name in dict.fromkeys((*contest.policies, EQUAL_WEIGHT))
         },
         "comparisons": _comparisons(contest, baselines, facts.seed),
-        "degeneracy": {name: _degeneracy(contest, name) for name in policies},
-        "holdings": {name: _holdings(contest, name) for name in policies},
+        "degeneracy": {name: _degeneracy(contest, name) for name in contest.policies},
+        "holdings": {name: _holdings(contest, name) for name in contest.policies},
         "stages": {
             agent: [
                 {
@@ -219,7 +219,7 @@ def _comparisons(
             for against in yardsticks
             if against != name
         }
-        for name in (ENSEMBLE, *contest.agents)
+        for name in contest.policies
     }
 
 

@@ -9,6 +9,12 @@ Summary = Mapping[str, Any]  # the content of summary.json
 Row = Mapping[str, float | None]
 
 HEADER = ("", "Sharpe ± se", "CAGR", "volatility", "max DD", "turnover", "cost", "PSR")
+TITLES = {
+    INDEX: "index (price only, no costs)",
+    EQUAL_WEIGHT: "equal weight (1/N)",
+    "hrp": "hierarchical risk parity",
+    "rl": "reinforcement learning",
+}
 PROMISE = (
     "What is promised is control of volatility and drawdown; a higher Sharpe ratio is not promised."
 )
@@ -20,28 +26,31 @@ def number(value: float | None, pattern: str = "z.2f") -> str:
 
 
 def title(name: str) -> str:
-    """Return a book's name as people read it.
+    """Return a book's or stage's name as people read it.
 
-    >>> title("equal_weight"), title("index")
-    ('equal weight', 'index (price only, no costs)')
+    >>> title("equal_weight"), title("buy_and_hold")
+    ('equal weight (1/N)', 'buy and hold')
     """
-    return "index (price only, no costs)" if name == INDEX else name.replace("_", " ")
+    return TITLES.get(name, name.replace("_", " "))
 
 
 def ordered(summary: Summary) -> list[tuple[str, Row]]:
-    """Return every book's row: ensemble, agents, baselines by falling Sharpe ratio, the index."""
+    """Return every book's row: policies, baselines by falling Sharpe ratio, the index."""
+    policies = {} if summary["single_policy"] else {ENSEMBLE: summary[ENSEMBLE]}
+    policies |= summary["agents"]
     baselines: dict[str, Row] = dict(summary["baselines"])
+    baselines = {name: row for name, row in baselines.items() if name not in policies}
     index = baselines.pop(INDEX, None)
     best_first = sorted(
         baselines.items(), key=lambda item: (item[1]["sharpe"] is None, -(item[1]["sharpe"] or 0.0))
     )
     last = [] if index is None else [(INDEX, index)]
-    return [(ENSEMBLE, summary[ENSEMBLE]), *summary["agents"].items(), *best_first, *last]
+    return [*policies.items(), *best_first, *last]
 
 
 def table(summary: Summary) -> str:
     """Return the out-of-sample table as aligned text."""
-    rows = [HEADER, *(_cells(name, row) for name, row in ordered(summary))]
+    rows = [HEADER, *(cells(name, row) for name, row in ordered(summary))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [
         "  ".join(
@@ -51,11 +60,12 @@ def table(summary: Summary) -> str:
         for row in rows
     ]
     rule = "-" * max(map(len, lines))
-    policies = 2 + len(summary["agents"])
+    policies = 1 + len(summary["agents"]) + (not summary["single_policy"])
     return "\n".join([lines[0], rule, *lines[1:policies], rule, *lines[policies:]])
 
 
-def _cells(name: str, row: Row) -> tuple[str, ...]:
+def cells(name: str, row: Row) -> tuple[str, ...]:
+    """Return one line of the table, in the order of `HEADER`."""
     return (
         title(name),
         f"{number(row['sharpe'])} ± {number(row['sharpe_se'])}",
@@ -69,29 +79,38 @@ def _cells(name: str, row: Row) -> tuple[str, ...]:
 
 
 def verdict(summary: Summary) -> str:
-    """Return what the numbers allow to be said, a paragraph a line."""
-    return "\n".join(paragraphs(summary))
+    """Return what the numbers allow to be said, a paragraph a line, warnings and notes last."""
+    notes = [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in summary["notes"]]
+    return "\n".join([*verdict_paragraphs(summary), *warnings(summary), *notes])
 
 
-def paragraphs(summary: Summary) -> list[str]:
-    """Return the verdict's paragraphs: result, yardsticks, control of risk, warnings, notes."""
+def verdict_paragraphs(summary: Summary) -> list[str]:
+    """Return the result, who beats which yardstick, and what is promised."""
+    return [_result(summary), *_yardsticks(summary), _control(summary)]
+
+
+def warnings(summary: Summary) -> list[str]:
+    """Return a sentence for every detector of degenerate policies that was set off."""
     return [
-        _result(summary),
-        *_yardsticks(summary),
-        _control(summary),
-        *_warnings(summary),
-        *_as_sentences(summary["notes"]),
+        f"Warning, {title(name)}: {finding['sentence']}"
+        for name, findings in summary["degeneracy"].items()
+        for finding in findings
+        if finding["flagged"]
     ]
 
 
 def _result(summary: Summary) -> str:
     row, (first, last) = summary[ENSEMBLE], summary["data"]["test"]
     return (
-        f"Out of sample from {first} to {last}, net of costs, the ensemble grew by "
+        f"Out of sample from {first} to {last}, net of costs, {_subject(summary)} grew by "
         f"{number(row['cagr'], 'z.1%')} a year at {number(row['volatility'], 'z.1%')} volatility, "
         f"fell by {number(row['max_drawdown'], 'z.1%')} at worst and had a Sharpe ratio of "
         f"{number(row['sharpe'])} ± {number(row['sharpe_se'])} (standard error)."
     )
+
+
+def _subject(summary: Summary) -> str:
+    return title(next(iter(summary["agents"]))) if summary["single_policy"] else "the ensemble"
 
 
 def _yardsticks(summary: Summary) -> list[str]:
@@ -129,7 +148,7 @@ def _against(yardstick: str, comparisons: Mapping[str, Mapping[str, Row]]) -> st
 
 def _yardstick_title(name: str) -> str:
     if name == EQUAL_WEIGHT:
-        return "equal weight (1/N) of the same universe"
+        return f"{title(name)} of the same universe"
     return f"the best volatility-targeted rule ({title(name)})"
 
 
@@ -139,23 +158,10 @@ def _control(summary: Summary) -> str:
     if other is None or None in (own["volatility"], other["volatility"]):
         return PROMISE
     return (
-        f"{PROMISE} The ensemble's volatility was {own['volatility']:z.1%} against "
+        f"{PROMISE} Volatility of {_subject(summary)} was {own['volatility']:z.1%} against "
         f"{other['volatility']:z.1%} of equal weight, its deepest drawdown "
         f"{number(own['max_drawdown'], 'z.1%')} against {number(other['max_drawdown'], 'z.1%')}."
     )
-
-
-def _warnings(summary: Summary) -> list[str]:
-    return [
-        f"Warning, {title(name)}: {finding['sentence']}"
-        for name, findings in summary["degeneracy"].items()
-        for finding in findings
-        if finding["flagged"]
-    ]
-
-
-def _as_sentences(notes: Sequence[str]) -> list[str]:
-    return [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes]
 
 
 def _listed(names: Sequence[str]) -> str:
