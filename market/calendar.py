@@ -3,11 +3,9 @@
 import re
 from datetime import date
 from functools import lru_cache
-from typing import Any
 
 import exchange_calendars
 import numpy as np
-import pandas as pd
 from exchange_calendars.errors import CalendarError, InvalidCalendarName
 
 from market.bars import DateArray
@@ -29,10 +27,9 @@ def sessions(exchange: str, first: np.datetime64, last: np.datetime64) -> DateAr
     >>> sessions("XNYS", np.datetime64("2001-09-10"), np.datetime64("2001-09-17"))
     array(['2001-09-10', '2001-09-17'], dtype='datetime64[D]')
     """
-    start, end = pd.Timestamp(first), pd.Timestamp(last)
-    calendar = _calendar(exchange, start.year, end.year)
-    found: DateArray = calendar.sessions_in_range(start, end).to_numpy().astype("datetime64[D]")
-    return found
+    first_year, last_year = (int(np.datetime_as_string(day, unit="Y")) for day in (first, last))
+    found = _sessions_of_years(exchange, first_year, last_year)
+    return found[(found >= first) & (found <= last)]
 
 
 def iso_date(text: str) -> np.datetime64:
@@ -47,10 +44,10 @@ def iso_date(text: str) -> np.datetime64:
 
 
 @lru_cache(maxsize=16)
-def _calendar(exchange: str, first_year: int, last_year: int) -> Any:
-    """Build the calendar of whole years: without bounds it reaches back 20 years only."""
+def _sessions_of_years(exchange: str, first_year: int, last_year: int) -> DateArray:
+    """Return all sessions of whole years; without bounds a calendar reaches back 20 years only."""
     try:
-        return exchange_calendars.get_calendar(
+        calendar = exchange_calendars.get_calendar(
             exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
         )
     except InvalidCalendarName:
@@ -61,3 +58,5 @@ def _calendar(exchange: str, first_year: int, last_year: int) -> Any:
         raise InputError(
             f"market.exchange: {exchange} has no calendar for {years}: {error}"
         ) from None
+    found: DateArray = calendar.sessions.to_numpy().astype("datetime64[D]")
+    return found

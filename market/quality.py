@@ -218,14 +218,15 @@ def _without_trade(bars: Bars, mask: BoolArray) -> Bars:
     return replace(bars, tradable=bars.tradable & ~mask)
 
 
-def _without_rest(bars: Bars, mask: BoolArray) -> Bars:
-    """Take the prices away, and end the listing where they never come back to their scale."""
-    ended = np.logical_and.accumulate((mask | ~bars.listed)[::-1], axis=0)[::-1]
-    cut_short = (ended & bars.listed).any(axis=0)
+def _without_listing(bars: Bars, mask: BoolArray) -> Bars:
+    """Take the symbol out of the universe at its last good price, for as long as it lasts.
+
+    Whether it will ever come back is not known at the time.
+    """
     return replace(
         _without_price(bars, mask),
-        listed=bars.listed & ~ended,
-        terminal_return=np.where(cut_short, 0.0, bars.terminal_return),
+        listed=bars.listed & ~mask,
+        terminal_return=np.where(mask.any(axis=0), 0.0, bars.terminal_return),
     )
 
 
@@ -282,7 +283,7 @@ CELL_RULES = {
         lambda bars, rules: defects.rescaled(
             bars, rules.split_tolerance, rules.small_split_tolerance
         ),
-        _without_rest,
+        _without_listing,
         "jump like an unadjusted split without a move of the market",
     ),
     "extreme_move": _CellRule(
