@@ -94,6 +94,7 @@ def _build(bars: Bars, columns: Columns, clip: float) -> Arrays:
     state = [
         (MARKET_FEATURES[name].function, MARKET_FEATURES[name].window) for name in columns.market
     ]
+    momentum = lagged(market.close, 21) / lagged(market.close, 252) - 1.0
     return {
         "asset_features": _asset_features(market, columns, clip),
         "market_state": np.stack([function(market, window) for function, window in state], axis=1),
@@ -102,7 +103,7 @@ def _build(bars: Bars, columns: Columns, clip: float) -> Arrays:
         "market_volatility": model.market_volatility,
         "beta": model.beta,
         "idiosyncratic_volatility": model.idiosyncratic_volatility,
-        "momentum": lagged(market.close, 21) / lagged(market.close, 252) - 1.0,
+        "momentum": np.where(np.isfinite(market.close), momentum, np.nan),
     }
 
 
