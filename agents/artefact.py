@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import rmtree
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
@@ -84,8 +85,9 @@ def load(folder: Path) -> Artefact:
         tensors = parse_tensors(contents[PARAMETERS])
         _check_finite(tensors)
         networks = {name: _network(name, tensors, manifest) for name in manifest.policies}
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(f"{folder / PARAMETERS} does not fit its manifest: {error}") from error
+    except (RuntimeError, SafetensorError, ValueError) as error:
+        why = " ".join(str(error).split())  # torch writes a list
+        raise InputError(f"{folder / PARAMETERS} does not fit its manifest: {why}") from error
     unknown = sorted(name for name in tensors if name.split(SEPARATOR)[0] not in networks)
     if unknown:
         raise InputError(f"{folder / PARAMETERS} has {unknown[0]}, of no policy in its manifest")

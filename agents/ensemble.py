@@ -36,9 +36,9 @@ class Fixed:
     by_agent: list[float] | None  # in the order of the agents
 
     def __post_init__(self) -> None:
-        if self.by_agent is not None and (
-            min(self.by_agent, default=-1.0) < 0.0 or abs(sum(self.by_agent) - 1.0) > 1e-9
-        ):
+        if self.by_agent is None:
+            return
+        if not (min(self.by_agent, default=-1.0) >= 0.0 and abs(sum(self.by_agent) - 1.0) <= 1e-9):
             raise ValueError(
                 f"ensemble.by_agent must be >= 0 and sum to 1, was {list(self.by_agent)}"
             )
