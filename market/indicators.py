@@ -128,9 +128,6 @@ def _on_close() -> Iterable[Indicator]:
             )
     for name, period, scale in (
         ("roc", 10, Scale.percent),
-        ("roc", 21, Scale.percent),
-        ("roc", 63, Scale.percent),
-        ("cmo", 14, Scale.percent),
         ("trix", 15, Scale.percent),
         ("stddev", 20, Scale.per_close),
         ("avgdev", 20, Scale.per_close),
