@@ -144,7 +144,8 @@ def step(
     trade, cost = _solve_trades(target, ordered, held, cash, t, prices, model, scale)
     paid = CostBreakdown(*cost, borrow)
 
-    shares = shares + trade / fill
+    # Sold is sold: a remnant of rounding would still count as a position with an entry and an age.
+    shares = torch.where(trade == -held, 0.0, shares + trade / fill)
     cash = cash - trade.sum(-1) - sum(cost)
     nav_after = nav(cash, shares, close)
     turnover = trade.abs().sum(-1) / _divisor(nav_at_fill)
