@@ -28,6 +28,7 @@ def weights(name: str, dataset: Dataset, rows: slice, rebalance: BoolArray) -> F
     """
     optimiser = _OPTIMISERS[name]
     target = equal_weight(dataset, rows)
+    investable = dataset.investable
     closes = dataset.bars.known_close()
     returns = closes[1:] / closes[:-1] - 1.0  # row t is earned in session t + 1
     for i in np.flatnonzero(rebalance):
@@ -35,7 +36,7 @@ def weights(name: str, dataset: Dataset, rows: slice, rebalance: BoolArray) -> F
         window = returns[max(row - WINDOW, 0) : row]
         if len(window) < SHORTEST_WINDOW:
             continue
-        usable = dataset.investable[row] & np.isfinite(window).all(axis=0)
+        usable = investable[row] & np.isfinite(window).all(axis=0)
         usable[usable] = window[:, usable].std(axis=0) > 0.0
         if usable.sum() < 2:
             continue

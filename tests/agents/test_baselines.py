@@ -186,17 +186,16 @@ def _window(dataset: Dataset, row: int) -> np.ndarray:
 def test_minimum_variance_solves_the_shrunk_covariance(dataset: Dataset) -> None:
     row = 750
     weights = _optimised(dataset, "minimum_variance", row)
-    used = np.flatnonzero(weights > 1e-6)
-    assert set(used) <= {0, 3, 4, 5, 6}  # the others lack a price in the window or are gone
-    # Names that the optimum leaves out do not matter to it, except through the shrinkage.
-    usable = [0, 3, 4, 5, 6]
+    usable = [0, 3, 4, 5, 6]  # the others lack a price in the window or are gone
+    assert set(np.flatnonzero(weights)) <= set(usable)
     covariance = ledoit_wolf(_window(dataset, row)[:, usable])[0]
+    # The Kuhn-Tucker conditions: the marginal variance is the same for all that is held, and not
+    # lower for the rest. The solver stops at 1e-8 absolute, with variances of 1e-4.
     own = weights[usable]
-    marginal = covariance @ own
-    held = own > 1e-6
-    # Kuhn-Tucker: the marginal variance is the same for what is held, and not lower elsewhere.
-    np.testing.assert_allclose(marginal[held], own @ covariance @ own, rtol=1e-3)
-    assert (marginal[~held] >= (own @ covariance @ own) * (1.0 - 1e-3)).all()
+    marginal, variance = covariance @ own, own @ covariance @ own
+    np.testing.assert_allclose(marginal[own > 1e-6], variance, rtol=5e-3)
+    assert (marginal[own <= 1e-6] >= variance * (1.0 - 5e-3)).all()
+    assert own.max() > 2.0 * own.min()
 
 
 def test_risk_parity_gives_every_name_the_same_share_of_the_risk(dataset: Dataset) -> None:
