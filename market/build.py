@@ -4,14 +4,22 @@ from pathlib import Path
 
 from market.cache import Cache
 from market.dataset import Dataset
-from market.features import FeatureConfig
+from market.features import FeatureConfig, FeatureSpec
 from market.load import MarketConfig, load_bars, windows
-from market.prepare import prepare
+from market.prepare import prepare, prepare_like
 from market.quality import QualityRules
 
 
-def build(market: MarketConfig, quality: QualityRules, features: FeatureConfig) -> Dataset:
+def build(
+    market: MarketConfig, quality: QualityRules, features: FeatureConfig | FeatureSpec
+) -> Dataset:
     """Load the bars, check them, cut the windows and compute the features.
+
+    Args:
+        market: the source, the universe and the windows.
+        quality: what the gate refuses or masks.
+        features: what to compute and fit on the train window, or a policy's own record of its
+            features, with which nothing is fitted.
 
     Raises:
         InputError: if the data cannot be used; names file, symbol, date or key.
@@ -19,4 +27,6 @@ def build(market: MarketConfig, quality: QualityRules, features: FeatureConfig) 
     bars = load_bars(market, quality)
     train, test = windows(bars, market)
     cache = None if market.cache is None else Cache(Path(market.cache).expanduser())
+    if isinstance(features, FeatureSpec):
+        return prepare_like(bars, train, test, features, market.assumed_adv, cache)
     return prepare(bars, train, test, features, market.assumed_adv, cache)

@@ -1,0 +1,80 @@
+"""Where a run leaves its files, so that a killed run never harms the last good one."""
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evaluation.books import write_nav, write_trades
+from evaluation.contest import Contest
+from evaluation.report import write_report
+from evaluation.summary import write
+from market.errors import InputError
+
+RUNS = Path("runs")
+LATEST = "latest"
+SUMMARY = "summary.json"
+
+
+def open_run(out: str | None, verb: str, seed: int) -> Path:
+    """Return a new, empty folder for a run.
+
+    Args:
+        out: the folder; None is `runs/<time>-<verb>-seed<seed>`.
+        verb: what runs.
+        seed: root of the seed tree.
+
+    Raises:
+        InputError: if the folder holds files already, or cannot be made.
+    """
+    if out is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        folder = RUNS / f"{stamp}-{verb}-seed{seed}"
+        count = 1
+        while folder.exists():  # a multirun starts several in one second
+            count += 1
+            folder = RUNS / f"{stamp}-{verb}-seed{seed}-{count}"
+    else:
+        folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"out={folder}: {error.strerror}") from error
+    if occupied:
+        raise InputError(f"out={folder} is not empty: a run is never written over another")
+    return folder
+
+
+def write_results(folder: Path, summary: Mapping[str, Any], contest: Contest) -> None:
+    """Write the books, the trades, the report and, last, the summary that marks a whole run.
+
+    Args:
+        folder: of the run.
+        summary: content of `summary.json`.
+        contest: all books; where it is about one policy, `nav.parquet` has the one column `nav`.
+
+    Raises:
+        InputError: if the disk is full or the folder cannot be written.
+    """
+    one = contest.single
+    shown = [contest.book(contest.agents[0])] if one else contest.columns()
+    traded = [contest.book(name) for name in contest.policies]
+    try:
+        write_nav(folder / "nav.parquet", shown, ["nav"] if one else None)
+        write_trades(folder / "trades.parquet", traded, contest.symbols, contest.fill)
+        write_report(folder / "report.html", summary, contest)
+        write(folder / SUMMARY, summary)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; earlier runs are untouched") from error
+
+
+def publish(folder: Path) -> None:
+    """Let `runs/latest` point to a finished run, in one step; a run elsewhere has no such link."""
+    if folder.resolve().parent != RUNS.resolve():
+        return
+    part = RUNS / f".{LATEST}.{os.getpid()}"
+    part.unlink(missing_ok=True)
+    part.symlink_to(folder.name)
+    part.replace(RUNS / LATEST)

@@ -1,0 +1,133 @@
+"""`tercet backtest`: one policy over the test window, beside the baselines."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agents import artefact, baselines
+from agents.baselines import Schedule
+from agents.mandates import Mandate
+from agents.market_tensors import MarketTensors
+from agents.policies import ArtefactPolicy, BaselinePolicy, FixedPolicy
+from envs.batch import EnvSettings
+from evaluation.backtest import BacktestWindow
+from evaluation.contest import Contest, run_contest, run_policy
+from evaluation.run_folder import open_run, publish, write_results
+from evaluation.summary import RunFacts
+from evaluation.summary import build as build_summary
+from market.build import build
+from market.dataset import Dataset
+from market.errors import InputError
+from market.features import FeatureConfig
+from market.load import MarketConfig
+from market.quality import QualityRules
+
+Policy = ArtefactPolicy | BaselinePolicy | FixedPolicy
+
+
+def study(
+    market: MarketConfig,
+    quality: QualityRules,
+    features: FeatureConfig,
+    settings: EnvSettings,
+    mandates: Sequence[Mandate],
+    policy: Policy,
+    seed: int,
+    out: str | None,
+    command: str,
+) -> tuple[Path, dict[str, Any]]:
+    """Run a policy over the test window and write what came of it.
+
+    Args:
+        market: the source, the universe and the windows.
+        quality: what the gate refuses or masks.
+        features: must be those of the artefact, where the policy is one.
+        settings: costs and capital.
+        mandates: name the volatility-targeted baselines; an artefact brings its own agents.
+        policy: what to run.
+        seed: of the bootstrap intervals.
+        out: folder; None is a new one under `runs/`.
+        command: as it was typed.
+
+    Returns:
+        The folder and the content of its `summary.json`.
+
+    Raises:
+        InputError: if the data, the policy or the folder cannot be used.
+    """
+    started = time.perf_counter()
+    trained = _load(policy, features) if isinstance(policy, ArtefactPolicy) else None
+    data = build(market, quality, features if trained is None else trained.manifest.features)
+    tensors = MarketTensors.build(data)
+    window = BacktestWindow(data.test, settings, market.cash_rate)
+    prepared = time.perf_counter()
+    folder = open_run(out, "backtest", seed)
+    if trained is None:
+        contest = _run_schedule(data, tensors, window, mandates, policy)
+    else:
+        mandates = trained.manifest.mandates
+        contest = run_contest(
+            data.bars,
+            tensors,
+            window,
+            mandates,
+            {m.policy: trained.networks.get(m.policy) for m in mandates},
+            trained.manifest.ensemble,
+            data.regime,
+            all_baselines(data, mandates),
+        )
+    finished = time.perf_counter()
+    facts = RunFacts(
+        run_id=folder.name,
+        command=command,
+        seed=seed,
+        seconds={"market": prepared - started, "backtest": finished - prepared},
+        artefact=None if trained is None else str(trained.folder),
+        assumed_adv=market.assumed_adv,
+        costs=settings.costs,
+        trials=None if trained is None else trained.manifest.trials,
+    )
+    summary = build_summary(facts, data, contest, {})
+    write_results(folder, summary, contest)
+    publish(folder)
+    return folder, summary
+
+
+def all_baselines(data: Dataset, mandates: Sequence[Mandate]) -> dict[str, Schedule]:
+    """Return every baseline's schedule over the test window."""
+    return {
+        name: baselines.build(name, data, data.test, mandates) for name in baselines.names(mandates)
+    }
+
+
+def _load(policy: ArtefactPolicy, features: FeatureConfig) -> artefact.Artefact:
+    """Load an artefact and refuse it where the configuration asks for other features."""
+    trained = artefact.load(Path(policy.path))
+    recorded = trained.manifest.features.config.to_dict()
+    difference = artefact.first_difference(recorded, features.to_dict(), "features")
+    if difference is not None:
+        raise InputError(f"{policy.path} was trained with other features: {difference}")
+    return trained
+
+
+def _run_schedule(
+    data: Dataset,
+    tensors: MarketTensors,
+    window: BacktestWindow,
+    mandates: Sequence[Mandate],
+    policy: BaselinePolicy | FixedPolicy,
+) -> Contest:
+    """Run a baseline or fixed weights as the one policy."""
+    known = all_baselines(data, mandates)
+    if isinstance(policy, FixedPolicy):
+        return run_policy(
+            data.bars,
+            tensors,
+            window,
+            "fixed",
+            baselines.fixed(policy.weights, data, data.test),
+            known,
+        )
+    schedule = baselines.build(policy.name, data, data.test, mandates)
+    return run_policy(data.bars, tensors, window, policy.name, schedule, known)
