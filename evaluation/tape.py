@@ -12,6 +12,9 @@ from evaluation.books import CAUSES, Book
 from market.bars import Bars, FloatArray
 
 BooksByScale = dict[str, tuple[Book, ...]]  # name -> one book per cost scale
+# A book that lost everything is recorded with this share of its capital: measures of a NAV of 0 do
+# not exist, those of nearly nothing say what happened.
+LEAST_LEFT = 1e-9
 Place = tuple[int, int]  # environment, agent
 
 
@@ -33,7 +36,9 @@ class Tape:
 
     def cut(self, names: Sequence[str], places: Sequence[Sequence[Place]]) -> BooksByScale:
         """Return the books that were at the given places, by name and cost scale."""
-        nav = torch.stack(self._nav).cpu().numpy()
+        nav = np.maximum(
+            torch.stack(self._nav).cpu().numpy(), LEAST_LEFT * self._nav[0][0, 0].item()
+        )
         shares = torch.stack(self._shares).cpu().numpy()
         turnover = _from_second([outcome.turnover for outcome in self._outcomes])
         trade = _from_second([outcome.trade for outcome in self._outcomes])
