@@ -129,12 +129,10 @@ def test_the_average_cost_follows_hand_computed_trades_in_every_kind() -> None:
     assert arrays.tolist() == tensors.tolist() == floats == expected.tolist()
 
 
-@given(
-    st.floats(0.01, 1e4),
-    st.floats(0.01, 1e4),
-    st.floats(0.0, 1e6),
-    st.floats(0.0, 1e6),
-)
+shares = st.just(0.0) | st.floats(1e-9, 1e6)  # a billionth is the finest fraction traded
+
+
+@given(st.floats(0.01, 1e4), st.floats(0.01, 1e4), shares, shares)
 def test_the_average_cost_lies_between_old_cost_and_price(
     entry: float, price: float, before: float, after: float
 ) -> None:
