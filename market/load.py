@@ -64,9 +64,9 @@ class MarketConfig(ABC):
         """Return everything the source has, before selection of symbols and the quality gate."""
 
     @property
+    @abstractmethod
     def origin(self) -> str:
         """Return the words that name the source in an error, such as its path."""
-        return "market"
 
 
 def load_bars(config: MarketConfig, quality: QualityRules) -> Bars:
@@ -115,8 +115,8 @@ def windows(bars: Bars, config: MarketConfig) -> tuple[slice, slice]:
     distance = test.start - (train.stop - 1)
     if distance < max(config.embargo, 1):
         raise InputError(
-            f"market.test starts {bars.dates[test.start]}, {distance} sessions after the last train"
-            f" session {bars.dates[train.stop - 1]}; market.embargo asks for {config.embargo}"
+            f"market.test must begin at least {max(config.embargo, 1)} sessions (market.embargo)"
+            f" after market.train ends: train is {_span(bars, train)}, test is {_span(bars, test)}"
         )
     return train, test
 
@@ -150,6 +150,10 @@ def _rows(name: str, window: list[str], bars: Bars, exchange: str) -> slice:
     if first > end or last < start or early > EDGE_SESSIONS or late > EDGE_SESSIONS:
         raise InputError(f"market.{name} is {first} to {last}, but the data are {start} to {end}")
     return bars.rows(first, last)
+
+
+def _span(bars: Bars, rows: slice) -> str:
+    return f"{bars.dates[rows.start]} to {bars.dates[rows.stop - 1]}"
 
 
 def _count_sessions(exchange: str, first: np.datetime64, last: np.datetime64) -> int:

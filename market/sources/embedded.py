@@ -25,6 +25,11 @@ NOTES = (
 class EmbeddedMarket(MarketConfig):
     """20 US stocks, adjusted closes 1990-2022, with the S&P 500 index and five factor ETFs."""
 
+    @property
+    def origin(self) -> str:
+        """Return the choice of the group."""
+        return "market=embedded"
+
     def load(self) -> Bars:
         """Return the stocks as assets and SP500, MTUM, QUAL, SIZE, USMV, VLUE as series."""
         from skfolio.datasets import (  # a second of imports, for this source only

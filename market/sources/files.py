@@ -243,13 +243,17 @@ def _refuse_disorder(
     symbols: list[str],
 ) -> None:
     """Refuse a symbol whose rows run backwards within a file, or that has a session twice."""
-    order = np.argsort(column, kind="stable")  # keeps the file's order within a symbol
-    step = np.where(np.diff(column[order]) == 0, np.diff(row[order]), 1)
-    for rule, broken in (("unsorted", step < 0), ("duplicate", step == 0)):
-        if broken.any():
-            bad = order[1:][broken][0]
-            where = f"{symbols[column[bad]]} {dates[row[bad]]}"
-            raise InputError(f"{path}: {where}: {rule}: a symbol's sessions must strictly increase")
+    own = np.zeros_like(present)
+    own[row, column] = True
+    runs_forward = bool((np.diff(row) >= 0).all())
+    if not runs_forward or np.count_nonzero(own) < len(row):  # else sorting would find nothing
+        order = np.argsort(column, kind="stable")  # keeps the file's order within a symbol
+        step = np.where(np.diff(column[order]) == 0, np.diff(row[order]), 1)
+        for rule, broken in (("unsorted", step < 0), ("duplicate", step == 0)):
+            if broken.any():
+                bad = order[1:][broken][0]
+                where = f"{path}: {symbols[column[bad]]} {dates[row[bad]]}"
+                raise InputError(f"{where}: {rule}: a symbol's sessions must strictly increase")
     again = present[row, column]
     if again.any():
         bad = int(np.flatnonzero(again)[0])

@@ -87,6 +87,11 @@ class SyntheticMarket(MarketConfig):
             raise ValueError(f"market.splits and delistings need {events} of {self.assets} assets")
         iso_date(self.first)
 
+    @property
+    def origin(self) -> str:
+        """Return the choice of the group."""
+        return "market=synthetic"
+
     def load(self) -> Bars:
         """Return the bars: the same for the same configuration, to the last bit."""
         streams = _streams(self.seed)

@@ -185,8 +185,10 @@ def test_test_begins_at_least_an_embargo_after_train_or_is_refused(
         train, test = windows(bars, config)
         assert test.start - train.stop + 1 == distance
     else:
-        with pytest.raises(InputError, match=r"market\.test starts .* market\.embargo asks for"):
+        with pytest.raises(InputError, match=r"market\.test must begin") as caught:
             windows(bars, config)
+        for row in (0, train_last, first, 595):
+            assert day(bars, row) in str(caught.value)
 
 
 @pytest.mark.parametrize("embargo", [0, 21, 100])
