@@ -125,7 +125,7 @@ def _against(yardstick: str, comparisons: Mapping[str, Mapping[str, Row]]) -> st
     known = {name: row for name, row in rows.items() if row["difference"] is not None}
     whom = _yardstick_title(yardstick)
     if not known:
-        return f"Nothing can be compared with {whom}: a book that does not vary has no Sharpe ratio"
+        return f"A book that does not vary has no Sharpe ratio and cannot be compared with {whom}."
     better = [name for name, row in known.items() if (row["low"] or 0.0) > 0.0]
     worse = [name for name, row in known.items() if (row["high"] or 0.0) < 0.0]
     shown = "; ".join(
