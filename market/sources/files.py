@@ -210,6 +210,8 @@ def _assemble(parts: list[_Part]) -> Bars:
     position = {symbol: index for index, symbol in enumerate(symbols)}
     shape = (len(dates), len(symbols))
     names = [name for name in FIELDS if all(name in part.columns for part in parts)]
+    for name in {name for part in parts for name in part.columns} - set(names):
+        logger.warning("%s is left out: not every file has it", name)
     arrays: dict[str, Any] = {name: np.full(shape, np.nan) for name in names}
     present = np.zeros(shape, dtype=bool)
     for part in parts:

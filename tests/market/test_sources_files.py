@@ -241,6 +241,15 @@ def test_a_record_of_some_fields_declares_only_those(tmp_path: Path):
     assert market(csv(table, tmp_path / "bars.csv")).load().fields == ("close", "volume")
 
 
+def test_a_field_that_some_files_lack_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    csv(long_table()[:50], tmp_path / "one.csv")
+    csv(long_table()[50:].drop(columns="volume"), tmp_path / "two.csv")
+    assert market(tmp_path).load().fields == ("open", "high", "low", "close")
+    assert "volume is left out" in caplog.text
+
+
 def test_bars_do_not_depend_on_where_they_lie(tmp_path: Path, reference: Bars):
     assert market(csv(long_table(), tmp_path / "moved.csv")).load().sha256 == reference.sha256
 
