@@ -23,7 +23,6 @@ __all__ = [
     "NetworkSpec",
     "PolicyNetwork",
     "entropy",
-    "kl_divergence",
     "log_prob",
     "pool",
 ]
@@ -96,14 +95,12 @@ class PolicyNetwork(nn.Module):
         """
         mask = investable.to(asset_features.dtype).unsqueeze(-1)
         assets = torch.where(mask > 0.0, asset_features, 0.0)
-        market = torch.einsum("...m,smh->...sh", market_features, self.market_weight)
-        own = torch.einsum("...nf,sfh->...nsh", assets, self.asset_weight)
-        own = functional.silu(own + (market + self.input_bias).unsqueeze(-3))
-        own = _dropout(own, self.spec.dropout, generator)
-        others = self._attend(own, mask) if self.spec.attention else self._mean(own, mask)
-        hidden = torch.einsum("...nsh,shk->...nsk", own, self.own_weight)
-        hidden = hidden + torch.einsum("...nsh,shk->...nsk", others, self.others_weight)
-        return functional.silu(hidden + self.hidden_bias).flatten(-2)
+        market = market_features @ _side_by_side(self.market_weight) + self.input_bias.flatten()
+        own = assets @ _side_by_side(self.asset_weight) + market.unsqueeze(-2)  # (..., N, H)
+        own = _dropout(functional.silu(own), self.spec.dropout, generator)
+        others = self._attend(own, mask) if self.spec.attention else pool(own, mask)
+        hidden = _by_member(own, self.own_weight) + _by_member(others, self.others_weight)
+        return functional.silu(hidden + self.hidden_bias.flatten())
 
     def act(self, encoding: Tensor, book_asset: Tensor, book: Tensor, investable: Tensor) -> Tensor:
         """Return the mean action (..., N + 1) in (-1, 1): N scores, then the exposure.
@@ -158,16 +155,16 @@ class PolicyNetwork(nn.Module):
         by_member = encoding.reshape(*encoding.shape[:-1], self.spec.members, self.spec.hidden)
         return (by_member * self.score_weight).sum(-1)
 
-    def _mean(self, own: Tensor, mask: Tensor) -> Tensor:
-        """Return (..., 1, S, h): the mean investable asset, the same for every asset."""
-        return pool(own.flatten(-2), mask).reshape(*own.shape[:-3], 1, *own.shape[-2:])
-
     def _attend(self, own: Tensor, mask: Tensor) -> Tensor:
-        """Return (..., N, S, h): what each asset gathers from the investable ones."""
-        query, key, value = torch.einsum("...nsh,cshk->c...snk", own, self.attention_weight)
+        """Return (..., N, H): what each asset gathers from the investable ones."""
+        heads = (*own.shape[:-1], self.spec.members, self.spec.hidden)
+        query, key, value = (
+            _by_member(own, weight).reshape(heads).transpose(-3, -2)
+            for weight in self.attention_weight
+        )
         bias = torch.where(mask > 0.0, 0.0, MASKED).mT.unsqueeze(-3)  # (..., 1, 1, N)
         gathered = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return gathered.movedim(-3, -2)
+        return gathered.transpose(-3, -2).flatten(-2)
 
 
 def pool(values: Tensor, mask: Tensor) -> Tensor:
@@ -201,15 +198,16 @@ def entropy(log_std: Tensor, investable: Tensor) -> Tensor:
     return investable.to(log_std.dtype).sum(-1) * each[0] + each[1]
 
 
-def kl_divergence(
-    mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor, investable: Tensor
-) -> Tensor:
-    """Return KL(this || other) (...) between two such policies, in nats."""
-    std, other = _per_action(log_std, mean), _per_action(other_log_std, mean)
-    ratio = (2.0 * (std - other)).exp()
-    shift = ((mean - other_mean) / other.exp()).square()
-    each = 0.5 * (ratio + shift - 1.0) - (std - other)
-    return (each * _counted(investable, mean)).sum(-1)
+def _side_by_side(weight: Tensor) -> Tensor:
+    """Return the (C, H) matrix that applies every member's (S, C, h) at once."""
+    return weight.transpose(0, 1).flatten(-2)
+
+
+def _by_member(values: Tensor, weight: Tensor) -> Tensor:
+    """Return (..., H) values after each member's own matrix of (S, h, h)."""
+    members, hidden, _ = weight.shape
+    units = values.reshape(-1, members, hidden).transpose(0, 1)
+    return torch.bmm(units, weight).transpose(0, 1).reshape(values.shape)
 
 
 def _per_action(log_std: Tensor, mean: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Generator, Tensor
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
 from agents import networks
 from agents.network_spec import NetworkSpec
@@ -226,12 +226,6 @@ def test_the_density_is_that_of_independent_normals_over_the_investable_names() 
     assert torch.allclose(networks.log_prob(action, mean, log_std, investable), expected)
     expected = (Normal(mean, std).entropy() * counted).sum(-1)
     assert torch.allclose(networks.entropy(log_std, investable), expected)
-    other_mean, other_log_std = mean + 0.1 * action, torch.tensor([-1.0, -2.5])
-    divergence = kl_divergence(
-        Normal(mean, std), Normal(other_mean, other_log_std.exp()[[0, 0, 0, 1]])
-    )
-    ours = networks.kl_divergence(mean, log_std, other_mean, other_log_std, investable)
-    assert torch.allclose(ours, (divergence * counted).sum(-1), rtol=1e-4)
 
 
 def test_the_default_network_is_small_and_needs_no_number_of_assets() -> None:
