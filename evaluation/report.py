@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -40,11 +41,12 @@ SCRIPT = """
   const library = document.createElement("script");
   library.textContent = await new Response(stream).text();
   document.head.appendChild(library);
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const { dates, figures } = JSON.parse(document.getElementById("figures").textContent);
   const options = { displaylogo: false, responsive: true, plotlyServerURL: "",
     modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] };
   const draw = (place) => {
     const { data, layout } = figures[place.id];
+    for (const trace of data) trace.x = dates[trace.x];
     Plotly.newPlot(place, data, layout, options);
   };
   for (const place of document.querySelectorAll(".figure")) {
@@ -100,13 +102,23 @@ def _place(name: str) -> str:
     return f'<div class="figure" id="{name}"></div>'
 
 
+def _shared_dates(drawn: Mapping[str, go.Figure]) -> dict[str, Any]:
+    """Return the figures with each distinct axis of dates written once; a trace has its number."""
+    numbers: dict[tuple[str, ...], int] = {}
+    plain = {name: json.loads(figure.to_json()) for name, figure in drawn.items()}
+    for figure in plain.values():
+        for trace in figure["data"]:
+            trace["x"] = numbers.setdefault(tuple(trace["x"]), len(numbers))
+    return {"dates": list(numbers), "figures": plain}
+
+
 def _page(summary: Summary, bodies: Mapping[str, str], drawn: Mapping[str, go.Figure]) -> str:
     heading = f"Tercet run {summary['run_id']}"
     links = "".join(f'<a href="#{key}">{escape(text)}</a>' for key, (text, _) in SECTIONS.items())
     body = "".join(markup.section(key, text, bodies[key]) for key, (_, text) in SECTIONS.items())
     css = (files("evaluation") / "report.css").read_text(encoding="utf-8")
     library = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    data = json.dumps({name: json.loads(figure.to_json()) for name, figure in drawn.items()})
+    data = json.dumps(_shared_dates(drawn))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -78,16 +78,20 @@ def test_the_library_is_in_the_page_once_and_whole(page: _Page) -> None:
 
 
 def test_every_figure_has_its_place(page: _Page, contest: Contest) -> None:
-    figures = json.loads(page.text["figures"])
+    content = json.loads(page.text["figures"])
+    figures = content["figures"]
     assert sorted(figures) == sorted(page.figures)
     assert len(figures) == 1 + len(contest.policies)
     weights = figures["figure-weights-0"]["data"]
     assert [trace["name"] for trace in weights][-1] == "CASH"
     assert {trace["name"] for trace in weights} == {*contest.symbols, "CASH"}
+    daily = [str(date) for date in contest.book("ensemble").dates]
+    first = figures["figure-curves"]["data"][-1]
+    assert first["legendgroup"] == "ensemble" and content["dates"][first["x"]] == daily
 
 
 def test_baselines_but_equal_weight_are_hidden_at_first(page: _Page, contest: Contest) -> None:
-    traces = json.loads(page.text["figures"])["figure-curves"]["data"]
+    traces = json.loads(page.text["figures"])["figures"]["figure-curves"]["data"]
     shown = {trace["legendgroup"] for trace in traces if trace["visible"] is True}
     assert shown == {*contest.policies, "equal_weight"}
     assert len(traces) == 2 * (len(contest.names) + 1)
