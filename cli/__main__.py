@@ -18,7 +18,7 @@ INTERRUPTED = 130
 # Hydra's own files and log handlers are not wanted: a run has its folder, logging is set up here.
 HYDRA_DEFAULTS = (
     "hydra.run.dir=.",
-    "hydra.sweep.dir=.",
+    "hydra.sweep.dir=runs",
     "hydra.sweep.subdir=.",
     "hydra.output_subdir=null",
     "hydra/job_logging=none",
@@ -63,7 +63,10 @@ def usage() -> str:
 
 def _run(verb: str, rest: list[str]) -> int:
     """Run a verb with Hydra reading the rest of the command line."""
-    from cli.config import register
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from cli.config import Failed, register
     from cli.errors import explain
 
     register()
@@ -75,12 +78,18 @@ def _run(verb: str, rest: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        line = explain(error, verb, rest)
-        if line is None:
-            raise
-        return _refuse(line)
+    except Failed as failed:
+        return _report(failed.error, explain(failed.error, verb, rest))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _report(error, explain(error, verb, rest))
     return 0
+
+
+def _report(error: Exception, line: str | None) -> int:
+    """Print the user's mistake in one line, or our own with its traceback."""
+    if line is None:
+        raise error
+    return _refuse(line)
 
 
 def _refuse(line: str) -> int:

@@ -3,19 +3,14 @@
 import shlex
 import sys
 
-import hydra
-from omegaconf import DictConfig
-
-from cli.config import BacktestConfig, typed
-from envs.make import CONF
+from cli.config import BacktestConfig, verb
 from evaluation.study import study
 from evaluation.wording import table, verdict
 
 
-@hydra.main(config_path=str(CONF), config_name="backtest", version_base="1.3")
-def main(composed: DictConfig) -> None:
+@verb(BacktestConfig)
+def main(config: BacktestConfig) -> None:
     """Run the policy, print the table and say where the files are."""
-    config = typed(composed, BacktestConfig)
     folder, summary = study(
         market=config.market,
         quality=config.quality,

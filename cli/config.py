@@ -1,5 +1,6 @@
 """The root schemas of the verbs, and the one place where YAML becomes typed objects."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,10 +9,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 import training.config
-from envs.make import register_schemas
+from envs.make import CONF, register_schemas
 from market.errors import InputError
 
 Config = TypeVar("Config")
+
+
+class Failed(BaseException):
+    """Carries an error out of a verb; Hydra prints what it can catch, and catches Exceptions."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @dataclass(slots=True)
@@ -67,8 +76,32 @@ def register() -> None:
     store.store(name="backtest_schema", node=BacktestConfig)
 
 
-def typed(composed: DictConfig, kind: type[Config]) -> Config:
-    """Turn a composed configuration into its typed objects.
+def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], None]]:
+    """Turn a function of a typed configuration into a Hydra application.
+
+    Args:
+        kind: the verb's root schema; `conf/<module name>.yaml` is its root file.
+    """
+
+    def decorate(run: Callable[[Config], None]) -> Callable[[], None]:
+        def task(composed: DictConfig) -> None:
+            try:
+                run(_typed(composed, kind))
+            except Exception as error:
+                raise Failed(error) from error
+
+        task.__module__ = run.__module__
+        name = run.__module__.rpartition(".")[2]
+        application: Callable[[], None] = hydra.main(
+            config_path=str(CONF), config_name=name, version_base="1.3"
+        )(task)
+        return application
+
+    return decorate
+
+
+def _typed(composed: DictConfig, kind: type[Config]) -> Config:
+    """Turn a composed configuration into its typed objects, once.
 
     Raises:
         InputError: if a value is out of range; names the key and the value.

@@ -9,14 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import hydra
 import torch
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from cli.config import DoctorConfig, typed
-from envs.make import CONF
+from cli.config import DoctorConfig, verb
 from market.errors import InputError
 from market.load import load_bars
 
@@ -32,10 +29,9 @@ class Finding(NamedTuple):
     detail: str
 
 
-@hydra.main(config_path=str(CONF), config_name="doctor", version_base="1.3")
-def main(composed: DictConfig) -> None:
+@verb(DoctorConfig)
+def main(config: DoctorConfig) -> None:
     """Print a table of checks; exit with 1 where one fails."""
-    config = typed(composed, DoctorConfig)
     checks: dict[str, Callable[[], Finding]] = {
         "python": _python,
         "packages": _packages,

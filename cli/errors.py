@@ -6,14 +6,15 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from envs.make import CONF
 from market.errors import InputError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
+NODE_AS_VALUE = re.compile(r"Invalid type assigned: \w+ is not a subclass of")
 UNKNOWN_CHOICE = re.compile(r"Could not find '([^']+)'")
 
 
@@ -40,9 +41,15 @@ def explain(error: BaseException, root: str, overrides: list[str]) -> str | None
         return _unknown_key(found[1], root)
     if found := UNKNOWN_CHOICE.search(text):
         return _unknown_choice(found[1])
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} is missing: write {error.full_key}=<value>"
     detail = str(error.__cause__ or error)
-    key = next((o for o in overrides if o in text), "")
-    return _one_line(f"{key}: {detail}" if key and key not in detail else detail)
+    override = next((o for o in overrides if o in text), "")
+    if NODE_AS_VALUE.search(detail):
+        return _node_as_value(override)
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {override!r}: overrides are written key=value or group=choice"
+    return _one_line(f"{override}: {detail}" if override not in detail else detail)
 
 
 def _group_as_value(overrides: list[str]) -> str | None:
@@ -57,6 +64,15 @@ def _group_as_value(overrides: list[str]) -> str | None:
                 f"{', '.join(_choices(folder))}"
             )
     return None
+
+
+def _node_as_value(override: str) -> str:
+    """Say how to replace a group that was composed at another place (`agents.a.limits=free`)."""
+    key, _, value = override.partition("=")
+    group = key.rpartition(".")[2]
+    if (CONF / group).is_dir():
+        return f"{key} is a group, not a value: write {group}@{key}={value}"
+    return f"{key} holds several values: override one of them, {key}.<name>=<value>"
 
 
 def _unknown_key(key: str, root: str) -> str:
