@@ -13,8 +13,8 @@ from agents.mandates import BasePortfolio, ExposureRule, Mandate
 from agents.market_tensors import MarketTensors
 from risk.projection import LimitTensors, project
 
-MASKED = -1e30  # finite, so that a day without any investable name gives no NaN
 SMALLEST_DISTANCE = 1e-12
+SMALLEST_SUM = 1e-100  # far below exp(-100), the least that a tilt leaves of a base portfolio
 
 
 class ActionMap:
@@ -54,19 +54,14 @@ class ActionMap:
 
         self._investable = market.investable.to(torch.float64)
         kinds = list(dict.fromkeys(mandate.base for mandate in mandates))
-        logits = torch.stack([_base_logits(kind, market) for kind in kinds])
-        logits = logits.masked_fill(~market.investable, MASKED)
-        self._log_base = torch.log_softmax(logits, dim=-1)  # (kinds, T, N)
-        self._base = torch.stack(
-            [
-                torch.zeros_like(log_base) if kind is BasePortfolio.none else log_base.exp()
-                for kind, log_base in zip(kinds, self._log_base, strict=True)
-            ]
-        )
-        self._base *= self._investable
+        # (kinds, T, N), 0 where not investable: sums of 1, or of 0 without any investable name.
+        self._base = torch.stack([_base_portfolio(kind, market) for kind in kinds])
         self._kind = torch.tensor(
             [kinds.index(mandate.base) for mandate in mandates], device=market.device
         )
+        self._has_base = self._stack(
+            [float(mandate.base is not BasePortfolio.none) for mandate in mandates]
+        ).unsqueeze(-1)
         self._rule = _rule_exposures(mandates, market)  # (T, A)
 
     def __call__(
@@ -96,14 +91,15 @@ class ActionMap:
         action = action.to(torch.float64).clamp(-1.0, 1.0)
         investable = self._investable[t].unsqueeze(1)  # (E, 1, N)
         tilt = torch.lerp(tilt, action[..., :-1] * investable, self._tilt_rate)
-        logits = torch.addcmul(self._log_base[self._kind, t.unsqueeze(-1)], self._tilt_scale, tilt)
-        relative = torch.softmax(logits, dim=-1) * investable
+        # The softmax without its logarithms: a tilt is bounded, so nothing can overflow.
+        relative = self._base[self._kind, t.unsqueeze(-1)] * (self._tilt_scale * tilt).exp()
+        relative_sum = relative.sum(-1).clamp_min(SMALLEST_SUM)
 
         command = self._command(action[..., -1])
         rule = self._rule[t]
         exposure = rule + command * torch.where(command > 0.0, 1.0 - rule, rule)
         target = project(
-            exposure.unsqueeze(-1) * relative,
+            (exposure / relative_sum).unsqueeze(-1) * relative,
             held,
             self.limits,
             self.market.sector_of,
@@ -120,7 +116,7 @@ class ActionMap:
 
     def base_weights(self, t: Tensor) -> Tensor:
         """Return the (E, A, N) base portfolios: sums of 1, or zeros for a mandate without one."""
-        return self._base[self._kind, t.unsqueeze(-1)]
+        return self._base[self._kind, t.unsqueeze(-1)] * self._has_base
 
     def _command(self, action: Tensor) -> Tensor:
         """Return how far (E, A) the exposure is to leave the rule, in [-1, 1]."""
@@ -150,11 +146,13 @@ def no_trade_band(target: Tensor, held: Tensor, band: Tensor) -> Tensor:
     return torch.lerp(held, target, moved.unsqueeze(-1))  # exactly `held` at 0, `target` at 1
 
 
-def _base_logits(kind: BasePortfolio, market: MarketTensors) -> Tensor:
-    """Return (T, N) log weights of a base portfolio, up to a constant per session."""
+def _base_portfolio(kind: BasePortfolio, market: MarketTensors) -> Tensor:
+    """Return the (T, N) weights that scores of 0 lead to, before the exposure."""
     if kind is BasePortfolio.inverse_volatility:
-        return -market.volatility.log()
-    return torch.zeros_like(market.volatility)
+        amounts = market.investable / market.volatility
+    else:
+        amounts = market.investable.to(torch.float64)
+    return amounts / amounts.sum(-1, keepdim=True).clamp_min(SMALLEST_SUM)
 
 
 def _rule_exposures(mandates: Sequence[Mandate], market: MarketTensors) -> Tensor:

@@ -58,7 +58,7 @@ class Mandate:
     policy: str  # the policy that plays it; mandates may share one
     target_volatility: float  # annual, fraction, > 0
     base: BasePortfolio
-    tilt: float  # largest change of a name's log weight against the base, >= 0
+    tilt: float  # largest change of a name's log weight against the base, in [0, 100]
     tilt_rate: float  # share of a new score taken into the tilt each session, in (0, 1]
     exposure: ExposureRule
     exposure_authority: float  # slope of the exposure at the rule, in (0, 1]; see ActionMap
@@ -75,7 +75,7 @@ class Mandate:
                 f"{self.policy!r}"
             )
         self._check("target_volatility", 0.0 < self.target_volatility < float("inf"), "> 0")
-        self._check("tilt", 0.0 <= self.tilt < float("inf"), ">= 0")
+        self._check("tilt", 0.0 <= self.tilt <= 100.0, "in [0, 100]")
         self._check("tilt_rate", 0.0 < self.tilt_rate <= 1.0, "in (0, 1]")
         self._check("exposure_authority", 0.0 < self.exposure_authority <= 1.0, "in (0, 1]")
         self._check("band", 0.0 <= self.band < 1.0, "in [0, 1)")

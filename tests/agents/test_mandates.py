@@ -25,6 +25,7 @@ def test_a_mandate_survives_json_unchanged(presets: dict[str, Mandate]) -> None:
         ("target_volatility", 0.0),
         ("target_volatility", float("nan")),
         ("tilt", -0.1),
+        ("tilt", 101.0),
         ("tilt_rate", 0.0),
         ("tilt_rate", 1.1),
         ("exposure_authority", 0.0),
