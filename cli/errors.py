@@ -116,7 +116,7 @@ def _keys(root: str) -> list[str]:
 def _dotted(node: DictConfig, prefix: str = "") -> list[str]:
     """Return the dotted names of all nodes."""
     names = []
-    for key in node:
+    for key in map(str, node):
         name = f"{prefix}{key}"
         names.append(name)
         child = None if OmegaConf.is_missing(node, key) else node[key]

@@ -8,11 +8,12 @@ from typing import Any
 from agents import artefact, baselines
 from agents.baselines import Schedule
 from agents.mandates import Mandate
+from agents.manifest import first_difference
 from agents.market_tensors import MarketTensors
 from agents.policies import ArtefactPolicy, BaselinePolicy, FixedPolicy
 from envs.batch import EnvSettings
 from evaluation.backtest import BacktestWindow
-from evaluation.contest import Contest, run_contest, run_policy
+from evaluation.contest import run_contest, run_policy
 from evaluation.run_folder import open_run, publish, write_results
 from evaluation.summary import RunFacts
 from evaluation.summary import build as build_summary
@@ -57,25 +58,29 @@ def study(
         InputError: if the data, the policy or the folder cannot be used.
     """
     started = time.perf_counter()
-    trained = _load(policy, features) if isinstance(policy, ArtefactPolicy) else None
+    trained = None
+    if isinstance(policy, ArtefactPolicy):
+        trained = _load(policy, features)
+        mandates = trained.manifest.mandates
     data = build(market, quality, features if trained is None else trained.manifest.features)
     tensors = MarketTensors.build(data)
     window = BacktestWindow(data.test, settings, market.cash_rate)
     prepared = time.perf_counter()
     folder = open_run(out, "backtest", seed)
+    known = all_baselines(data, mandates)
     if trained is None:
-        contest = _run_schedule(data, tensors, window, mandates, policy)
+        name, schedule = _schedule(policy, data, mandates)
+        contest = run_policy(data.bars, tensors, window, name, schedule, known)
     else:
-        mandates = trained.manifest.mandates
         contest = run_contest(
             data.bars,
             tensors,
             window,
             mandates,
-            {m.policy: trained.networks.get(m.policy) for m in mandates},
+            {mandate.policy: trained.networks.get(mandate.policy) for mandate in mandates},
             trained.manifest.ensemble,
             data.regime,
-            all_baselines(data, mandates),
+            known,
         )
     finished = time.perf_counter()
     facts = RunFacts(
@@ -105,29 +110,16 @@ def _load(policy: ArtefactPolicy, features: FeatureConfig) -> artefact.Artefact:
     """Load an artefact and refuse it where the configuration asks for other features."""
     trained = artefact.load(Path(policy.path))
     recorded = trained.manifest.features.config.to_dict()
-    difference = artefact.first_difference(recorded, features.to_dict(), "features")
+    difference = first_difference(recorded, features.to_dict(), "features")
     if difference is not None:
         raise InputError(f"{policy.path} was trained with other features: {difference}")
     return trained
 
 
-def _run_schedule(
-    data: Dataset,
-    tensors: MarketTensors,
-    window: BacktestWindow,
-    mandates: Sequence[Mandate],
-    policy: BaselinePolicy | FixedPolicy,
-) -> Contest:
-    """Run a baseline or fixed weights as the one policy."""
-    known = all_baselines(data, mandates)
+def _schedule(policy: Policy, data: Dataset, mandates: Sequence[Mandate]) -> tuple[str, Schedule]:
+    """Return the name and the weights of a policy that was not trained."""
     if isinstance(policy, FixedPolicy):
-        return run_policy(
-            data.bars,
-            tensors,
-            window,
-            "fixed",
-            baselines.fixed(policy.weights, data, data.test),
-            known,
-        )
-    schedule = baselines.build(policy.name, data, data.test, mandates)
-    return run_policy(data.bars, tensors, window, policy.name, schedule, known)
+        return "fixed", baselines.fixed(policy.weights, data, data.test)
+    if isinstance(policy, BaselinePolicy):
+        return policy.name, baselines.build(policy.name, data, data.test, mandates)
+    raise TypeError(f"{policy} has no schedule")

@@ -7,6 +7,7 @@ session it closes; NaN means "no price", never zero. All arrays are (T, N) = ses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class Bars:
 
     def select(self, rows: slice) -> "Bars":
         """Return the same record for some sessions."""
-        cut = {
+        cut: dict[str, Any] = {
             name: None if (array := getattr(self, name)) is None else array[rows]
             for name in ("close", "tradable", "listed", "open", "high", "low", "volume")
         }
