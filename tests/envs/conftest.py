@@ -22,6 +22,8 @@ from risk.breakers import BreakerRules
 from risk.exits import ExitRules
 from risk.limits import Limits
 
+torch.set_num_threads(1)  # these tensors are small: a second thread would spin, not help
+
 FREE = CostModel(commission_bp=0.0, spread_bp=0.0, impact=0.0, borrow_rate=0.0)
 LINEAR = CostModel(commission_bp=1.0, spread_bp=10.0, impact=0.0, borrow_rate=0.02)
 ALL_COSTS = CostModel(commission_bp=2.0, spread_bp=12.0, impact=0.7, borrow_rate=0.03)
@@ -166,7 +168,7 @@ def _random_market(
 
 
 def _settings(
-    costs: CostModel = LINEAR, capital: float = 1e5, episode_sessions: int = 20, ruin: float = 0.1
+    costs: CostModel = LINEAR, capital: float = 1e5, episode_sessions: int = 40, ruin: float = 0.1
 ) -> EnvSettings:
     return EnvSettings(costs, capital, episode_sessions, ruin)
 
