@@ -236,7 +236,7 @@ class _Rollout:
 
     def _standard_normal(self) -> Tensor:
         """Draw (L + 1, G, R, A, N + 1), each agent from its own stream: it explores alike alone."""
-        length, *books, agents, actions = self.action.shape
+        length, *books, _, actions = self.action.shape
         drawn = [
             torch.randn(length + 1, *books, actions, generator=self.runner.generator(mandate.name))
             for mandate in self.env.mandates
