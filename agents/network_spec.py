@@ -19,21 +19,6 @@ class NetworkConfig:
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"network.dropout must be in [0, 1), was {self.dropout}")
 
-    def spec(
-        self, asset_features: int, market_features: int, book_asset: int, book: int
-    ) -> "NetworkSpec":
-        """Return the whole shape, given how many features there are of each kind."""
-        return NetworkSpec(
-            asset_features,
-            market_features,
-            book_asset,
-            book,
-            self.members,
-            self.hidden,
-            self.dropout,
-            self.attention,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
