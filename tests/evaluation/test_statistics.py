@@ -129,6 +129,15 @@ def test_the_active_information_ratio_lies_within_its_errors() -> None:
     assert inside / histories == pytest.approx(0.95, abs=0.015)
 
 
+def test_the_error_of_a_high_active_ratio_is_that_of_its_sharpe_ratio() -> None:
+    generator = np.random.default_rng(13)
+    market = generator.normal(0.0, 0.01, 4000)
+    active = 0.01 * (generator.exponential(size=4000) - 0.2)  # 0.8 a day, skewed to gains
+    estimate = statistics.active_information_ratio(0.5 * market + active, market, 252)
+    expected = measures.sharpe_standard_error(active, 252)
+    assert estimate.standard_error == pytest.approx(expected, rel=0.1)
+
+
 def test_the_paired_bootstrap_covers_at_its_level() -> None:
     generator, sharpe, mean, histories = np.random.default_rng(1), 0, 0, 400
     for _ in range(histories):
@@ -139,6 +148,20 @@ def test_the_paired_bootstrap_covers_at_its_level() -> None:
         mean += result.mean.low <= 0.0 <= result.mean.high
     assert sharpe / histories == pytest.approx(0.94, abs=0.03)
     assert mean / histories == pytest.approx(0.94, abs=0.03)
+
+
+def test_the_last_session_is_drawn_as_often_as_any_other() -> None:
+    theirs = np.zeros(20)
+    for session in (0, 10, 19):
+        ours = np.zeros(20)
+        ours[session] = 0.1
+        generator = np.random.default_rng(3)
+        result = statistics.paired_bootstrap(
+            ours, theirs, 20, generator, block=3, draws=4000, level=0.99
+        )
+        # The session is drawn 0 to 3 times or so of 20, on average once.
+        assert result.mean.low == 0.0
+        assert result.mean.high == pytest.approx(0.3, abs=0.11)
 
 
 def test_pairing_makes_the_interval_of_a_near_copy_narrow() -> None:
@@ -186,6 +209,11 @@ def test_the_interquartile_mean_ignores_the_lucky_and_the_broken_seed() -> None:
     values[0], values[7] = -1e9, 1e9
     assert statistics.interquartile_mean(values) == pytest.approx(4.5)
     assert math.isnan(statistics.interquartile_mean(np.zeros(0)))
+
+
+def test_twelve_seeds_lose_three_at_each_end() -> None:
+    squares = np.arange(12.0) ** 2  # 9 to 64 are left
+    assert statistics.interquartile_mean(squares) == pytest.approx(199.0 / 6.0)
 
 
 def test_the_interval_over_ten_seeds_covers_at_about_its_level() -> None:
