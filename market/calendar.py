@@ -1,6 +1,7 @@
 """Exchange sessions, from exchange_calendars."""
 
 import re
+import warnings
 from datetime import date
 from functools import lru_cache
 
@@ -47,9 +48,12 @@ def iso_date(text: str) -> np.datetime64:
 def _sessions_of_years(exchange: str, first_year: int, last_year: int) -> DateArray:
     """Return all sessions of whole years; without bounds a calendar reaches back 20 years only."""
     try:
-        calendar = exchange_calendars.get_calendar(
-            exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
-        )
+        with warnings.catch_warnings():
+            # exchange_calendars takes the bare values of pandas' zoned times: not ours to change.
+            warnings.filterwarnings("ignore", "Series.values", DeprecationWarning)
+            calendar = exchange_calendars.get_calendar(
+                exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
+            )
     except InvalidCalendarName:
         hint = nearest(exchange, exchange_calendars.get_calendar_names())
         raise InputError(f"market.exchange: no calendar is called {exchange!r}{hint}") from None
