@@ -37,7 +37,7 @@ def sound() -> Behaviour:
         cash=1.0 - weights.sum(axis=1),
         turnover=np.full(SESSIONS, 2.0 / 252),
         returns=0.8 * market + generator.normal(0.0, 0.001, SESSIONS),
-        reference_weights=EQUAL * (1.0 + 0.02 * np.sign(np.arange(NAMES) - 4.5)),
+        reference_weights=EQUAL * (1.0 + 0.06 * np.sign(np.arange(NAMES) - 4.5)),
         reference_returns=market,
         equal_weights=EQUAL,
         periods_per_year=252,
