@@ -1,7 +1,7 @@
 """Many environments are many single ones; nothing later is known; every setting counts."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 
 from agents.mandates import BasePortfolio, ExposureRule, Mandate
 from agents.market_tensors import MarketTensors
+from agents.rewards import TERMS
 from envs.batch import BatchEnv, EnvSettings, Transition
 from envs.costs import CostModel
 from risk.breakers import BreakerRules
@@ -215,6 +216,42 @@ def test_long_only_agents_never_borrow_and_stay_within_float64(
             assert all(tensor.dtype == torch.float64 for tensor in money_of(step))
         seen = env.observe()
         assert seen.asset.dtype == seen.book.dtype == torch.float32
+
+
+def test_the_reward_is_paid_for_what_the_book_did_in_that_session(
+    random_market: Build, batch: MakeBatch, ruled: list[Mandate]
+) -> None:
+    """Each term again in plain arithmetic, from the books and the market's own rows."""
+    env = batch(random_market(6), ruled, cash_rate=0.02)
+    env.reset(torch.arange(4))
+    market = env.market
+    peak = torch.full((4, 3), env.settings.capital, dtype=torch.float64)
+    for action in random_actions(6, 60, 4, 3, 6):
+        t = env.books.t
+        step = env.step(action)
+        before, after = step.outcome.nav_before, step.outcome.nav_after
+        held = env.books.shares * market.close[t + 1][:, None] / after[..., None]
+        beta = (held * market.beta[t][:, None]).sum(-1)
+        fall_before, peak = 1.0 - before / peak, torch.maximum(peak, after)
+        fall = 1.0 - after / peak
+        gain = after / before - 1.0
+        expected = {
+            "log_growth": torch.log1p(gain),
+            "active_return": gain - beta * market.reference_return[t + 1][:, None],
+            "downside": torch.where(gain < 0.0, gain * gain / 0.02, 0.0),
+            "drawdown": torch.where(fall > fall_before, fall - fall_before, 0.0),
+            "cost": step.outcome.cost.total / before,
+            "turnover": 0.1 * step.outcome.turnover,
+            "momentum": 0.1 * (held * market.momentum[t][:, None]).sum(-1),
+            "diversification": 0.01 * (held.sum(-1) ** 2 - (held**2).sum(-1)),
+        }
+        for name, value in expected.items():
+            torch.testing.assert_close(
+                step.terms[TERMS.index(name)], value, rtol=1e-9, atol=1e-13, msg=name
+            )
+        weights = torch.tensor([astuple(one.reward) for one in env.mandates], dtype=torch.float64)
+        paid = (step.terms * weights.T[:, None]).sum(0)
+        torch.testing.assert_close(step.reward, paid, rtol=1e-9, atol=1e-13)
 
 
 # --- end of an episode ---------------------------------------------------------------------------
