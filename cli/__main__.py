@@ -63,6 +63,11 @@ def usage() -> str:
 
 def _run(verb: str, rest: list[str]) -> int:
     """Run a verb with Hydra reading the rest of the command line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # One thread a process: on small tensors a second one spins more than it computes, and work is
+    # spread over processes.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -70,8 +75,6 @@ def _run(verb: str, rest: list[str]) -> int:
     from cli.errors import explain
 
     register()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own printing
     sys.argv = [f"tercet {verb}", *rest, *HYDRA_DEFAULTS]
     try:
         import_module(f"cli.{verb}").main()

@@ -1,0 +1,38 @@
+"""`tercet train`: train the agents, export the artefact and judge it out of sample."""
+
+import shlex
+import sys
+
+from cli.config import TrainConfig, verb
+from evaluation.wording import table, verdict
+from training.train import Configuration, run
+
+
+@verb(TrainConfig)
+def main(config: TrainConfig) -> None:
+    """Train, print the out-of-sample table and say where the files are."""
+    folder, summary = run(
+        Configuration(
+            market=config.market,
+            quality=config.quality,
+            features=config.features,
+            agents=config.agents,
+            env=config.env,
+            network=config.network,
+            pretrain=config.pretrain,
+            algorithm=config.algorithm,
+            selection=config.selection,
+            ensemble=config.ensemble,
+            tracking=config.tracking,
+            seed=config.seed,
+        ),
+        out=config.out,
+        resume=config.resume,
+        command=shlex.join(sys.argv),
+    )
+    print(
+        table(summary),
+        verdict(summary),
+        f"report:   {folder / 'report.html'}\nartefact: {folder / 'artefact'}",
+        sep="\n\n",
+    )

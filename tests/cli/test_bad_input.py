@@ -1,0 +1,97 @@
+"""Everything a user can get wrong ends in one line and exit code 2, with nothing written over."""
+
+from pathlib import Path
+
+import pytest
+
+FILES = ("market=files", "market.path=prices.csv", "market.cache=null")
+
+
+def one_line(result, *words: str) -> None:
+    """Assert exit code 2 and a single line that names all of `words`."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("tercet: ")
+    assert result.err.count("\n") == 1, result.err
+    for word in words:
+        assert word in result.err
+
+
+@pytest.mark.parametrize("verb", ["train", "backtest"])
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("env.costs.spred_bp=2", ("env.costs.spred_bp", "env.costs.spread_bp")),
+        ("sed=1", ("sed", "seed")),
+        ("env.costs=free", ("env.costs", "env/costs=free")),
+        ("env/costs=fre", ("env/costs=fre", "free")),
+        ("market=embeded", ("market=embeded", "embedded")),
+        ("agents.balanced.limits=free", ("agents.balanced.limits", "limits@agents.balanced")),
+        ("env.costs.spread_bp=abc", ("env.costs.spread_bp", "abc")),
+        ("seed=abc", ("seed", "abc")),
+        ("env.costs.spread_bp=-1", ("spread_bp", "-1")),
+        ("agents.balanced.limits.max_weight=1.5", ("max_weight", "1.5")),
+        ("market.symbols=[AAPL]", ("at least 2", "AAPL")),
+        ("market.symbols=[AAPL,MSFTT]", ("MSFTT", "MSFT")),
+        ("market.train=[1990-01-02,2013-06-03]", ("market.test", "market.train", "embargo")),
+        ("market.test=[2030-01-02,2031-01-02]", ("market.test", "2030-01-02")),
+        ("env/costs=impact", ("impact", "market.assumed_adv")),
+        ("nonsense", ("nonsense", "key=value")),
+    ],
+)
+def test_a_wrong_override_is_named(tercet, verb, override, words):
+    one_line(tercet(verb, override), *words)
+
+
+def test_an_unknown_verb_is_named_with_the_nearest_one(tercet):
+    one_line(tercet("trian"), "trian", "train")
+
+
+def test_a_missing_value_says_how_to_give_it(tercet):
+    one_line(tercet("backtest", "market=files"), "market.path")
+
+
+def test_a_missing_file_is_named(tercet):
+    one_line(tercet("backtest", "market=files", "market.path=nowhere.csv"), "nowhere.csv")
+
+
+def test_an_empty_file_is_named(tercet, prices: Path):
+    prices.write_text("")
+    one_line(tercet("backtest", *FILES), "prices.csv", "empty")
+
+
+def test_a_malformed_csv_is_named_with_its_line(tercet, prices: Path):
+    prices.write_text("date,symbol,close\n2015-01-02,AAA,1.0\n2015-01-02,BBB,1.0,7,8\n")
+    one_line(tercet("backtest", *FILES), "prices.csv")
+
+
+def test_a_duplicate_date_is_named(tercet, prices: Path):
+    lines = prices.read_text().splitlines()
+    prices.write_text("\n".join([*lines[:10], lines[9], *lines[10:]]) + "\n")
+    date, symbol, _ = lines[9].split(",")
+    one_line(tercet("backtest", *FILES), "prices.csv", date, symbol)
+
+
+def test_a_missing_price_is_refused_under_refuse(tercet, prices: Path):
+    lines = prices.read_text().splitlines()
+    date, symbol, _ = lines[50].split(",")
+    lines[50] = f"{date},{symbol},"
+    prices.write_text("\n".join(lines) + "\n")
+    one_line(tercet("backtest", *FILES, "quality=refuse"), "prices.csv", date, symbol)
+
+
+def test_a_run_is_never_written_over(tercet, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    kept = tmp_path / "mine" / "summary.json"
+    kept.write_text("precious")
+    one_line(tercet("backtest", "out=mine"), "mine", "not empty")
+    assert kept.read_text() == "precious"
+
+
+def test_an_artefact_that_is_not_there_is_named(tercet):
+    one_line(tercet("backtest", "policy=artefact", "policy.path=nowhere"), "nowhere")
+
+
+def test_a_symbol_outside_the_universe_is_named(tercet):
+    result = tercet("backtest", "policy=fixed", "policy.weights={AAPL:0.5,BRK.B:0.3}")
+    one_line(result, "BRK.B")
