@@ -24,8 +24,8 @@ from agents.manifest import (
     read_verified,
 )
 from agents.networks import PolicyNetwork
-from market.dataset import Dataset
 from market.errors import InputError
+from market.features import FeatureConfig
 
 SEPARATOR = "/"  # between a policy's and a parameter's name
 
@@ -94,24 +94,16 @@ def load(folder: Path) -> Artefact:
     return Artefact(folder, manifest, networks)
 
 
-def check_features(artefact: Artefact, dataset: Dataset) -> None:
-    """Refuse a dataset whose features mean something else than in training.
+def check_features(artefact: Artefact, config: FeatureConfig) -> None:
+    """Refuse a configuration that asks for other features than the policies were trained on.
 
     Raises:
-        InputError: naming the first difference in names, definitions, clip or normaliser.
+        InputError: naming the first difference.
     """
-    recorded, found = artefact.manifest.features, dataset.features
-    for what, ours, theirs in (
-        ("asset_names", recorded.asset_names, found.asset_names),
-        ("market_names", recorded.market_names, found.market_names),
-        ("version", recorded.parameters["version"], found.parameters["version"]),
-        ("definitions", recorded.parameters["definitions"], found.parameters["definitions"]),
-        ("clip", recorded.clip, found.clip),
-        ("normaliser", recorded.normaliser.to_dict(), found.normaliser.to_dict()),
-    ):
-        difference = first_difference(ours, theirs, what)
-        if difference is not None:
-            raise InputError(f"{artefact.folder}: features.{difference}")
+    recorded = artefact.manifest.features.config.to_dict()
+    difference = first_difference(recorded, config.to_dict(), "features")
+    if difference is not None:
+        raise InputError(f"{artefact.folder}: {difference}")
 
 
 def check_mandates(artefact: Artefact, mandates: Sequence[Mandate]) -> None:

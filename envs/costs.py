@@ -5,9 +5,16 @@ apply to traded notional; the borrowing rate is annual and applies to what is ow
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from market.errors import InputError
+
+if TYPE_CHECKING:
+    from market.dataset import Dataset
 
 BASIS_POINT = 1e-4
 TRADING_DAYS = 252
@@ -40,6 +47,30 @@ class CostModel:
     def needs_adv(self) -> bool:
         """Return whether the model needs the average daily traded value."""
         return self.impact > 0.0
+
+
+def require_traded_value(model: CostModel, data: "Dataset") -> None:
+    """Refuse a cost model with impact where a name can be bought whose traded value is unknown.
+
+    Raises:
+        InputError: naming the symbol and the first such session of the train or test window.
+    """
+    if not model.needs_adv:
+        return
+    if data.adv is None:
+        raise InputError(
+            f"env.costs.impact={model.impact} needs volume, which {data.bars.source} has not, or "
+            "market.assumed_adv"
+        )
+    visited = np.zeros(len(data.bars.dates), dtype=bool)
+    visited[data.train] = visited[data.test] = True
+    unknown = data.investable & ~(data.adv > 0.0) & visited[:, None]
+    if unknown.any():
+        row, column = np.argwhere(unknown)[0]
+        raise InputError(
+            f"env.costs.impact={model.impact} needs the traded value of {data.bars.symbols[column]}"
+            f", unknown on {data.bars.dates[row]}: set market.assumed_adv"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from agents.market_tensors import MarketTensors
 from agents.observation import ObservationSpec
 from envs.batch import BatchEnv
 from envs.config import MakeEnvConfig, Window
+from envs.costs import require_traded_value
 from envs.market_env import MarketEnv
 from market.build import build
 
@@ -32,6 +33,7 @@ def make_env(*overrides: str) -> MarketEnv:
     """
     config = _compose(list(overrides))
     dataset = build(config.market, config.quality, config.features)
+    require_traded_value(config.env.costs, dataset)
     tensors = MarketTensors.build(dataset)
     rows = dataset.test if config.window is Window.test else dataset.train
     batch = BatchEnv(

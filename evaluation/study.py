@@ -8,10 +8,10 @@ from typing import Any
 from agents import artefact, baselines
 from agents.baselines import Schedule
 from agents.mandates import Mandate
-from agents.manifest import first_difference
 from agents.market_tensors import MarketTensors
 from agents.policies import ArtefactPolicy, BaselinePolicy, FixedPolicy
 from envs.batch import EnvSettings
+from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import run_contest, run_policy
 from evaluation.run_folder import open_run, publish, write_results
@@ -19,7 +19,6 @@ from evaluation.summary import RunFacts
 from evaluation.summary import build as build_summary
 from market.build import build
 from market.dataset import Dataset
-from market.errors import InputError
 from market.features import FeatureConfig
 from market.load import MarketConfig
 from market.quality import QualityRules
@@ -45,7 +44,8 @@ def study(
         quality: what the gate refuses or masks.
         features: must be those of the artefact, where the policy is one.
         settings: costs and capital.
-        mandates: name the volatility-targeted baselines; an artefact brings its own agents.
+        mandates: name the volatility-targeted baselines; must be those of the artefact, where the
+            policy is one.
         policy: what to run.
         seed: of the bootstrap intervals.
         out: folder; None is a new one under `runs/`.
@@ -60,9 +60,11 @@ def study(
     started = time.perf_counter()
     trained = None
     if isinstance(policy, ArtefactPolicy):
-        trained = _load(policy, features)
-        mandates = trained.manifest.mandates
+        trained = artefact.load(Path(policy.path))
+        artefact.check_features(trained, features)
+        artefact.check_mandates(trained, mandates)
     data = build(market, quality, features if trained is None else trained.manifest.features)
+    require_traded_value(settings.costs, data)
     tensors = MarketTensors.build(data)
     window = BacktestWindow(data.test, settings, market.cash_rate)
     prepared = time.perf_counter()
@@ -104,16 +106,6 @@ def all_baselines(data: Dataset, mandates: Sequence[Mandate]) -> dict[str, Sched
     return {
         name: baselines.build(name, data, data.test, mandates) for name in baselines.names(mandates)
     }
-
-
-def _load(policy: ArtefactPolicy, features: FeatureConfig) -> artefact.Artefact:
-    """Load an artefact and refuse it where the configuration asks for other features."""
-    trained = artefact.load(Path(policy.path))
-    recorded = trained.manifest.features.config.to_dict()
-    difference = first_difference(recorded, features.to_dict(), "features")
-    if difference is not None:
-        raise InputError(f"{policy.path} was trained with other features: {difference}")
-    return trained
 
 
 def _schedule(policy: Policy, data: Dataset, mandates: Sequence[Mandate]) -> tuple[str, Schedule]:
