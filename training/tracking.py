@@ -82,6 +82,8 @@ def tracking(
     if isinstance(settings, NoTracking):
         yield SilentTracker()
         return
+    # wandb takes our package `agents` for a library of language models and advertises another one.
+    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")
     import wandb  # here, because it takes a second that an untracked run need not wait
 
     run = wandb.init(
@@ -95,6 +97,6 @@ def tracking(
     try:
         yield WandbTracker(run)
     except BaseException:
-        run.finish(exit_code=1, quiet=True)
+        run.finish(exit_code=1)
         raise
-    run.finish(quiet=True)
+    run.finish()
