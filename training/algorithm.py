@@ -193,7 +193,6 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
         learner_class=SocietyLearner,
         learner_config_dict={
             learner.ANCHOR: settings.anchor,
-            learner.NOISE_MEMORY: settings.noise_memory,
             learner.SEED: seed,
         },
         lr=settings.learning_rate,

@@ -52,7 +52,6 @@ class RLSettings:
     gae_lambda: float  # in [0, 1]
     score_noise: float  # standard deviation of the exploration of a score at first, > 0
     exposure_noise: float  # likewise of the exposure, > 0
-    noise_memory: float  # autocorrelation of the exploration noise from session to session, [0, 1)
     epochs: int  # passes over each batch, >= 1
     minibatch_days: int  # day slots per update, each with all its books, >= 1
     anchor: float  # weight of KL(tilted portfolio || base portfolio), >= 0
@@ -85,9 +84,6 @@ class RLSettings:
         _require(0.0 < self.gamma < 1.0, "algorithm.gamma", "in (0, 1)", self.gamma)
         _require(
             0.0 <= self.gae_lambda <= 1.0, "algorithm.gae_lambda", "in [0, 1]", self.gae_lambda
-        )
-        _require(
-            0.0 <= self.noise_memory < 1.0, "algorithm.noise_memory", "in [0, 1)", self.noise_memory
         )
         _require(self.replicas >= 2, "algorithm.replicas", ">= 2", self.replicas)
         _require(self.device in ("cpu", "cuda"), "algorithm.device", "cpu or cuda", self.device)

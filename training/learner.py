@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from agents.action_map import ActionMap
 from agents.networks import entropy
-from training import rl_module as columns
-from training.rl_module import BookModule, innovation_log_std, log_density
+from training import columns
+from training.rl_module import MEAN, BookModule
+from training.rollout import log_density, log_deviations
 from training.seeds import generator_of
 
 ANCHOR = "anchor"  # key of the learner's configuration and of the logged divergence
 SEED = "seed"
-NOISE_MEMORY = "noise_memory"
 
 SMALLEST_WEIGHT = 1e-30
 
@@ -49,18 +49,14 @@ class SocietyLearner(PPOTorchLearner):  # type: ignore[misc]  # RLlib is untyped
         module: BookModule = self.module[module_id].unwrapped()
         market = module.society.market
         investable = market.investable[batch[columns.DAY]][:, None, None]
-        log_std, mean = module.network.log_std, fwd_out[columns.MEAN]
+        log_std, mean = module.network.log_std, fwd_out[MEAN]
         alive = batch[columns.ALIVE].to(mean.dtype)
 
         def average(values: Tensor) -> Tensor:
             return (values * alive).sum() / alive.sum().clamp(min=1.0)
 
-        memory = config.learner_config_dict[NOISE_MEMORY]
-        logp = log_density(
-            batch[columns.ACTIONS],
-            mean + batch[columns.OFFSET],
-            innovation_log_std(log_std, memory, market.n_assets),
-        )
+        deviations = log_deviations(log_std, market.n_assets)
+        logp = log_density(batch[columns.ACTIONS], mean, deviations)
         # Clipped by component: a joint ratio over N scores would leave each of them less room the
         # more assets there are. To first order the gradient is that of the joint ratio.
         ratio = (logp - batch[columns.ACTION_LOGP]).exp()

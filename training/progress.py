@@ -71,6 +71,7 @@ class Narrator:
         if now - self._spoke < SECONDS_BETWEEN_LINES:
             return
         self._spoke = now
-        share = (done - self._first) / max(self._total - self._first, 1e-9)
-        left = (now - self._started) * (1.0 - share) / max(share, 1e-9)
-        self.say(f"{self._phase}: {done / self._total:.0%}, about {left:.0f} s left, {note}")
+        if done < self._total:
+            left = (now - self._started) * (self._total - done) / max(done - self._first, 1e-9)
+            share = done / self._total
+            self.say(f"{self._phase}: {share:.0%}, about {left:.0f} s left, {note}")
