@@ -21,7 +21,7 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import metrics as keys
 
-from agents.observation import BOOK_CLIP, BOOK_FEATURES
+from agents.observation import BOOK_ASSET_FEATURES, BOOK_CLIP, BOOK_FEATURES
 from training.columns import BOOK, BOOK_ASSET, DAY
 from training.config import RLSettings
 from training.rl_module import SOCIETY, society_of
