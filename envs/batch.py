@@ -34,7 +34,7 @@ class EnvSettings:
     costs: CostModel
     capital: float  # starting NAV of each book, account currency, > 0
     episode_sessions: int  # decisions in a training episode, >= 2
-    ruin: float  # a book below this fraction of its capital is terminated, in [0, 1)
+    ruin: float  # a book at or below this fraction of its capital is terminated, in [0, 1)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.capital < float("inf"):

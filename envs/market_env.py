@@ -36,7 +36,7 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
         draws the same one. `options={"start": row}` names it.
 
     End:
-        `terminated` when a book falls below the ruin fraction of its capital; `truncated` for
+        `terminated` when a book falls to the ruin fraction of its capital; `truncated` for
         every live agent when the episode or the data ends.
 
     Args:
