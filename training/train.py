@@ -20,6 +20,7 @@ from agents.network_spec import NetworkConfig, NetworkSpec
 from agents.networks import PolicyNetwork
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import EnvSettings
+from envs.costs import require_traded_value
 from evaluation import summary as summaries
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import Contest, run_contest
@@ -42,6 +43,7 @@ from training.config import (
     SelectionSettings,
     WandbSettings,
 )
+from training.local_ray import local_ray
 from training.progress import Narrator
 from training.selection import Decision, Networks, decide, inner_windows, validate
 from training.society import Society
@@ -138,6 +140,7 @@ def make_society(data: Dataset, config: Configuration) -> Society:
         book=BOOK_FEATURES,
         **asdict(config.network),
     )
+    require_traded_value(config.env.costs, data)
     mandates = tuple(config.agents.values())
     tensors = MarketTensors.build(data)
     return Society(tensors, mandates, config.env, config.market.cash_rate, spec)
@@ -324,8 +327,6 @@ def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
 def _ray_for(algorithm: RLSettings | NoAlgorithm) -> AbstractContextManager[None]:
     if isinstance(algorithm, NoAlgorithm):
         return nullcontext()
-    from training.algorithm import local_ray  # here: RLlib takes seconds to import
-
     return local_ray()
 
 
