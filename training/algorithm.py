@@ -1,11 +1,8 @@
 """Reinforcement learning of a society on RLlib; the only file that knows RLlib's option names."""
 
 import json
-import logging
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
-from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
@@ -28,12 +25,8 @@ from training.rl_module import BookModule
 from training.seeds import seed_of
 from training.society import Society
 
-OBJECT_STORE_BYTES = 512 * 1024**2
 LEARNER_FOLDER = "learner"
 COUNTERS_FILE = "counters.json"
-
-# RLlib announces its new API stack, its callbacks' deprecations and local authentication.
-NOISY_LOGGERS = ("ray", "ray.rllib", "ray.tune", "ray._private", "ray.util")
 
 
 class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
@@ -48,6 +41,8 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
                 _uses_new_env_runners=True,
                 _return_metrics=True,
             )
+            if not parts:  # every runner failed; RLlib restarts them before the next call
+                return
             self.metrics.aggregate(results, key=keys.ENV_RUNNER_RESULTS)
         with self.metrics.log_time((keys.TIMERS, keys.LEARNER_UPDATE_TIMER)):
             results = self.learner_group.update(
@@ -57,9 +52,17 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
             )
             self.metrics.aggregate(results, key=keys.LEARNER_RESULTS)
         with self.metrics.log_time((keys.TIMERS, keys.SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.env_runner_group.sync_weights(
-                from_worker_or_learner_group=self.learner_group, inference_only=True
-            )
+            self.send_weights()
+
+    def send_weights(self) -> None:
+        """Give the learner's weights to every runner, and wait until they have them.
+
+        RLlib's own `sync_weights` does not wait, and drops the call for a runner that is busy.
+        """
+        component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learner_group.get_state(components=component, inference_only=True)
+        weights = ray.put(state[COMPONENT_LEARNER])
+        self.env_runner_group.foreach_env_runner(lambda runner: runner.set_state(ray.get(weights)))
 
 
 class Trainer:
@@ -85,8 +88,8 @@ class Trainer:
         self.society = society
         self._algorithm: SocietyPPO = build_config(society, rows, settings, seed).build_algo()
         state = {policy: _module_state(network, settings) for policy, network in networks.items()}
-        self._algorithm.learner_group.set_state({"learner": {COMPONENT_RL_MODULE: state}})
-        self._send_weights()
+        self._algorithm.learner_group.set_state({COMPONENT_LEARNER: {COMPONENT_RL_MODULE: state}})
+        self._algorithm.send_weights()
         self.agent_steps = 0
 
     @property
@@ -97,7 +100,7 @@ class Trainer:
     def iterate(self) -> dict[str, Any]:
         """Sample and learn once; return RLlib's result."""
         result: dict[str, Any] = self._algorithm.train()
-        sampled = result[keys.ENV_RUNNER_RESULTS][keys.NUM_ENV_STEPS_SAMPLED]
+        sampled = result[keys.ENV_RUNNER_RESULTS].get(keys.NUM_ENV_STEPS_SAMPLED, 0)
         self.agent_steps += int(sampled) * len(self.society.mandates)
         return result
 
@@ -125,46 +128,13 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         """Continue where `save` was called."""
         self._algorithm.learner_group.restore_from_path(folder / LEARNER_FOLDER)
-        self._send_weights()
+        self._algorithm.send_weights()
         self.agent_steps = json.loads((folder / COUNTERS_FILE).read_text())["agent_steps"]
 
     def stop(self) -> None:
-        """Free the actors of this pass."""
+        """Free the actors and the market of this pass."""
         self._algorithm.stop()
-
-    def _send_weights(self) -> None:
-        self._algorithm.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self._algorithm.learner_group, inference_only=True
-        )
-
-
-@contextmanager
-def local_ray() -> Iterator[None]:
-    """Start Ray on this machine, quietly and without a dashboard, and shut it down at the end.
-
-    A cluster that somebody else has connected to is used as it is.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ray.init(
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-    )
-    try:
-        yield
-    finally:
         rl_module.society_of.cache_clear()
-        ray.shutdown()
 
 
 def build_config(society: Society, rows: slice, settings: RLSettings, seed: int) -> PPOConfig:
@@ -183,7 +153,6 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
         env_runner_cls=SocietyRunner,
         num_env_runners=settings.num_env_runners,
         num_envs_per_env_runner=settings.starts * settings.replicas,
-        create_local_env_runner=settings.num_env_runners == 0,
     )
     config.learners(
         num_learners=settings.num_learners,

@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
@@ -85,8 +86,10 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over the weights of the learner and their version."""
-        if COMPONENT_RL_MODULE in state:
-            self.module.set_state(state[COMPONENT_RL_MODULE])
+        weights = state.get(COMPONENT_RL_MODULE)
+        if weights is not None:
+            by_reference = isinstance(weights, ray.ObjectRef)
+            self.module.set_state(ray.get(weights) if by_reference else weights)
         self._weights_version = state.get(WEIGHTS_SEQ_NO, self._weights_version)
 
     def get_metrics(self) -> Any:
