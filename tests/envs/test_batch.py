@@ -322,6 +322,22 @@ def test_a_ruined_book_is_terminated_once_sold_and_paid_nothing_more(
     assert env.alive.tolist() == [[False, True]]
 
 
+def test_a_restart_revives_its_own_rows_and_no_others(
+    falling: MarketTensors, batch: MakeBatch, settings: MakeSettings, mandate: MakeMandate
+) -> None:
+    bold = mandate("bold", exposure=ExposureRule.full, base=BasePortfolio.none, tilt=30.0)
+    env = batch(falling, [bold], settings(ruin=0.3))
+    env.reset(torch.tensor([0, 0]))
+    action = torch.tensor([1.0, -1.0, 1.0]).expand(2, 1, 3)
+    for _ in range(10):
+        env.step(action)
+    assert env.alive.tolist() == [[False], [False]]
+    env.restart(torch.tensor([True, False]), torch.tensor([2, 2]), 5)
+    assert env.alive.tolist() == [[True], [False]]
+    step = env.step(action)
+    assert (step.reward != 0.0).tolist() == [[True], [False]]
+
+
 def test_a_book_that_loses_everything_leaves_finite_numbers(
     plain_market: Build, batch: MakeBatch, settings: MakeSettings, mandate: MakeMandate
 ) -> None:

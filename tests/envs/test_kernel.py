@@ -65,8 +65,8 @@ def numpy_costs(
     return commission * scale, spread * scale, impact * scale
 
 
-def numpy_profit(before: Books, outcome: Outcome, prices: Prices) -> tuple[Array, Array]:
-    """Return the P&L before costs of one step and what was owed, (E, A), in plain NumPy."""
+def numpy_profit(before: Books, outcome: Outcome, prices: Prices) -> tuple[Array, Array, Array]:
+    """Return the gain until the fill, the gain after it and what was owed, (E, A), before costs."""
     t = before.t.numpy()
     last, mark = prices.close.numpy()[t][:, None], prices.close.numpy()[t + 1][:, None]
     fill, payout = prices.open.numpy()[t + 1][:, None], prices.payout.numpy()[t + 1][:, None]
@@ -81,7 +81,7 @@ def numpy_profit(before: Books, outcome: Outcome, prices: Prices) -> tuple[Array
     idle = cash + proceeds
     interest = np.maximum(idle, 0.0) * ((1.0 + CASH_RATE) ** (1 / 252) - 1.0)
     owed = np.maximum(-idle, 0.0) + np.maximum(-kept * last, 0.0).sum(-1)
-    return delisting + overnight + intraday + interest, owed
+    return delisting + overnight + interest, intraday, owed
 
 
 def test_ten_thousand_sessions_of_hostile_markets_lose_no_cent(random_market: Build) -> None:
@@ -133,14 +133,16 @@ def check_books(
     for books, value in ((before, outcome.nav_before), (after, outcome.nav_after)):
         notional = books.shares.numpy() * prices.close.numpy()[books.t.numpy()][:, None]
         same(value, books.cash.numpy() + notional.sum(-1))
-    profit, owed = numpy_profit(before, outcome, prices)
-    paid = (*numpy_costs(outcome.trade.numpy(), t, prices, ALL_COSTS, scale),)
-    paid += (owed * ALL_COSTS.borrow_rate / 252 * scale,)
+    early, late, owed = numpy_profit(before, outcome, prices)
+    borrow = owed * ALL_COSTS.borrow_rate / 252 * scale
+    paid = (*numpy_costs(outcome.trade.numpy(), t, prices, ALL_COSTS, scale), borrow)
     names = ("commission", "spread", "impact", "borrow")
     for name, expected in zip(names, paid, strict=True):
         same(getattr(outcome.cost, name), expected)
         assert (getattr(outcome.cost, name) >= 0.0).all()
-    same(outcome.nav_after - outcome.nav_before, profit - sum(paid))
+    same(outcome.nav_after - outcome.nav_before, early + late - sum(paid))
+    at_fill = outcome.nav_before.numpy() + early - borrow
+    same(outcome.turnover * torch.from_numpy(at_fill), np.abs(outcome.trade.numpy()).sum(-1))
     assert torch.equal(after.peak_nav, torch.maximum(before.peak_nav, outcome.nav_after))
     assert torch.equal(after.t, before.t + 1)
 
@@ -273,11 +275,11 @@ def test_any_state_keeps_cash_plus_positions_equal_to_nav(
     target = torch.tensor(random.normal(0.2, 0.3, (8, 3, 6)))
     scale = torch.tensor(random.choice([0.0, 1.0, 4.0], (8, 1)))
     after, outcome = step(before, target, prices, LINEAR, scale)
-    profit, owed = numpy_profit(before, outcome, prices)
+    early, late, owed = numpy_profit(before, outcome, prices)
     paid = sum(numpy_costs(outcome.trade.numpy(), t.numpy(), prices, LINEAR, scale.numpy()))
     paid = paid + owed * LINEAR.borrow_rate / 252 * scale.numpy()
     change = (outcome.nav_after - outcome.nav_before).numpy()
-    np.testing.assert_allclose(change, profit - paid, rtol=0.0, atol=1e-9 * capital)
+    np.testing.assert_allclose(change, early + late - paid, rtol=0.0, atol=1e-9 * capital)
     worth = nav(after.cash, after.shares, prices.close[after.t].unsqueeze(1))
     assert torch.equal(outcome.nav_after, worth)
 

@@ -113,6 +113,18 @@ def test_a_price_inside_the_limits_moves_nothing(
     assert sessions_held(weights) == list(range(1, 13))
 
 
+def test_a_loss_is_measured_from_the_fill_of_the_entry(
+    plain_market: Build, mandate: MakeMandate
+) -> None:
+    """Bought at an open of 100 and down to 91 at the close of the same session."""
+    open_ = path(100, 100, 91)
+    market = plain_market(path(100, 91), open_)
+    weights, _, _ = follow(
+        market, [mandate(exits=replace(NO_EXITS, stop_loss=0.08, cooldown=30))], 0.5, 6
+    )
+    assert sessions_held(weights) == [1]
+
+
 def test_an_exit_closes_its_own_name_only(plain_market: Build, mandate: MakeMandate) -> None:
     close = np.hstack([path(100, 100, 90), path(100, 100, 99)])
     exits = replace(NO_EXITS, stop_loss=0.08, cooldown=30)
@@ -146,6 +158,15 @@ def test_a_drawdown_stops_the_book_and_starts_a_new_peak_after_the_cooldown(
     assert states[2].peak_nav.item() >= CAPITAL
 
 
+def test_a_drawdown_is_measured_from_the_highest_close_not_from_the_capital(
+    plain_market: Build, mandate: MakeMandate
+) -> None:
+    market = plain_market(path(100, 100, 150, 130))
+    breakers = replace(NO_BREAKERS, max_drawdown=0.10)
+    weights, _, _ = follow(market, [mandate(breakers=breakers)], 0.99, 8)
+    assert sessions_held(weights) == [1, 2, 3]
+
+
 @pytest.mark.parametrize(("cooldown", "back"), [(None, []), (0, [5, 6, 7, 8])])
 def test_without_a_cooldown_a_drawdown_stop_is_final_and_zero_is_a_number(
     plain_market: Build, mandate: MakeMandate, cooldown: int | None, back: list[int]
@@ -165,6 +186,17 @@ def test_a_row_of_losing_days_stops_the_book_for_its_cooldown(
     weights, states, _ = follow(market, [mandate(breakers=breakers)], 0.5, 10)
     assert [state.losing_days.item() for state in states[:3]] == [1, 2, 3]
     assert sessions_held(weights) == [1, 2, 3, 7, 8, 9, 10]
+
+
+def test_losses_before_a_stop_do_not_count_after_it(
+    plain_market: Build, mandate: MakeMandate
+) -> None:
+    """Sold in session 4, itself a losing one; with a cooldown of 0 the book is back in 5."""
+    market = plain_market(path(*range(100, 84, -1)))
+    breakers = replace(NO_BREAKERS, losing_days=3, cooldown=0)
+    weights, states, _ = follow(market, [mandate(breakers=breakers)], 0.5, 8)
+    assert sessions_held(weights) == [1, 2, 3, 5, 6, 8]
+    assert [state.losing_days.item() for state in states[:6]] == [1, 2, 3, 1, 2, 3]
 
 
 def test_below_the_capital_floor_the_book_stays_out_for_good(
