@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+
 from cli.__main__ import main
+from market.calendar import sessions
 
 
 class Result(NamedTuple):
@@ -34,9 +37,7 @@ def tercet(
 @pytest.fixture
 def prices(tmp_path: Path) -> Path:
     """Return a good long CSV of three symbols that a test can spoil."""
-    from market.calendar import sessions
-
-    dates = sessions("XNYS", "2015-01-02", "2018-12-31")
+    dates = sessions("XNYS", np.datetime64("2015-01-02"), np.datetime64("2018-12-31"))
     lines = ["date,symbol,close"]
     for i, date in enumerate(dates):
         for k, symbol in enumerate(("AAA", "BBB", "CCC")):

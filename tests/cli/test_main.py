@@ -1,6 +1,7 @@
 from importlib.metadata import version
 
 import pytest
+
 from cli.__main__ import VERBS
 
 
