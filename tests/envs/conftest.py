@@ -24,9 +24,7 @@ from risk.limits import Limits
 
 torch.set_num_threads(1)  # these tensors are small: a second thread would spin, not help
 
-FREE = CostModel(commission_bp=0.0, spread_bp=0.0, impact=0.0, borrow_rate=0.0)
 LINEAR = CostModel(commission_bp=1.0, spread_bp=10.0, impact=0.0, borrow_rate=0.02)
-ALL_COSTS = CostModel(commission_bp=2.0, spread_bp=12.0, impact=0.7, borrow_rate=0.03)
 NO_EXITS = ExitRules(None, None, None, None, None)
 NO_BREAKERS = BreakerRules(None, None, None, None, None, None)
 REWARD = RewardWeights(

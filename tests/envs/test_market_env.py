@@ -22,6 +22,7 @@ from agents.market_tensors import MarketTensors
 from envs.batch import BatchEnv, EnvSettings
 from envs.costs import CostModel
 from envs.market_env import MarketEnv
+from market.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -350,6 +351,20 @@ def test_a_misspelt_override_is_an_error_of_hydra_and_leaves_no_trace(override: 
     with pytest.raises(HydraException):
         envs.make_env(override)
     assert not GlobalHydra.instance().is_initialized()
+
+
+def test_impact_needs_a_traded_value_for_every_name() -> None:
+    """The embedded data have no volume."""
+    with pytest.raises(InputError, match=r"volume.*market\.assumed_adv"):
+        envs.make_env("env/costs=impact")
+    with pytest.raises(InputError, match="needs the traded value of XOM, unknown on 1990-01-02"):
+        envs.make_env(
+            "env/costs=impact", "market.symbols=[AAPL,XOM]", "market.assumed_adv={AAPL:1e8}"
+        )
+    env = envs.make_env("env/costs=impact", "market.assumed_adv=1e8")
+    env.reset(0)
+    infos = env.step({name: np.ones(21, dtype=np.float32) for name in env.agents})[4]
+    assert all(info["cost"] > 0.0 for info in infos.values())
 
 
 def test_make_env_restores_a_hydra_that_is_already_there() -> None:
