@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
+from market.errors import InputError
 from risk.breakers import BreakerRules
 from risk.exits import ExitRules
 from risk.limits import Limits
@@ -102,3 +103,17 @@ class Mandate:
             raise ValueError(
                 f"agents.{self.name}.{field} must be {allowed}, was {getattr(self, field)}"
             )
+
+
+def society(agents: Mapping[str, Mandate]) -> tuple[Mandate, ...]:
+    """Return the configured mandates in their order.
+
+    Raises:
+        InputError: if there is none, or one has another name than its key.
+    """
+    if not agents:
+        raise InputError("agents is empty: at least one agent is needed")
+    for key, mandate in agents.items():
+        if mandate.name != key:
+            raise InputError(f"agents.{key}.name must be {key}, was {mandate.name}")
+    return tuple(agents.values())

@@ -3,6 +3,7 @@
 import shlex
 import sys
 
+from agents.mandates import society
 from cli.config import BacktestConfig, verb
 from evaluation.study import study
 from evaluation.wording import table, verdict
@@ -16,7 +17,7 @@ def main(config: BacktestConfig) -> None:
         quality=config.quality,
         features=config.features,
         settings=config.env,
-        mandates=list(config.agents.values()),
+        mandates=society(config.agents),
         policy=config.policy,
         seed=config.seed,
         out=config.out,

@@ -9,6 +9,7 @@ import agents.config
 import envs.config
 import market.config
 import risk.config
+from agents.mandates import society
 from agents.market_tensors import MarketTensors
 from agents.observation import ObservationSpec
 from envs.batch import BatchEnv
@@ -37,7 +38,7 @@ def make_env(*overrides: str) -> MarketEnv:
     tensors = MarketTensors.build(dataset)
     rows = dataset.test if config.window is Window.test else dataset.train
     batch = BatchEnv(
-        tensors, list(config.agents.values()), config.env, rows, config.market.cash_rate
+        tensors, society(config.agents), config.env, rows, config.market.cash_rate
     )
     spec = ObservationSpec(
         n_assets=tensors.n_assets,

@@ -13,6 +13,7 @@ from typing import Any
 from agents import artefact
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
+from agents.mandates import society as mandates_of
 from agents.manifest import HASHES, Manifest
 from agents.manifest import Stage as StageName
 from agents.market_tensors import MarketTensors
@@ -141,7 +142,7 @@ def make_society(data: Dataset, config: Configuration) -> Society:
         **asdict(config.network),
     )
     require_traded_value(config.env.costs, data)
-    mandates = tuple(config.agents.values())
+    mandates = mandates_of(config.agents)
     tensors = MarketTensors.build(data)
     return Society(tensors, mandates, config.env, config.market.cash_rate, spec)
 
