@@ -99,13 +99,8 @@ def fill_returns(market: MarketTensors) -> Tensor:
     would teach from survivors only.
     """
     fill, payout = market.open, market.payout[1:]
-    paid = payout.isfinite()
-    end = torch.where(paid, market.close[:-1] * payout, fill[1:])
-    returns = end / fill[:-1] - 1.0
-    gone = torch.zeros_like(paid)
-    gone[1:] = paid[:-1].cumsum(0) > 0
-    back = market.tradable[:-1].cumsum(0) == market.tradable.sum(0)  # never trades again
-    return torch.where(gone & back, 0.0, returns)
+    end = torch.where(payout.isfinite(), market.close[:-1] * payout, fill[1:])
+    return torch.where(market.investable[:-1], end / fill[:-1] - 1.0, 0.0)
 
 
 def _standardised(values: Tensor, mask: Tensor) -> Tensor:

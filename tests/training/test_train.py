@@ -1,0 +1,187 @@
+"""A whole run on a small invented market: what it leaves, and how it goes on after a stop."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents import artefact
+from evaluation import run_folder
+from market.errors import InputError
+from training import stages, train
+from training.progress import Narrator
+from training.tracking import KEYS
+from training.train import Configuration, run
+
+pytestmark = pytest.mark.usefixtures("ray_here")
+
+MARKET = ("sessions=800", "assets=5", "world=planted_alpha", "drift_half_life=60")
+RL_STEPS = 3 * 2 * 4 * 21 * 4  # agents x starts x replicas x sessions x iterations
+
+
+class Recorder:
+    """A tracker that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.rows: list[Mapping[str, float]] = []
+        self.summary: Mapping[str, Any] = {}
+
+    def log(self, values: Mapping[str, float]) -> None:
+        self.rows.append(values)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        self.summary = summary
+
+
+@pytest.fixture
+def configuration(
+    compose: Callable[..., Any], settings: Callable[..., Any]
+) -> Callable[..., Configuration]:
+    def build(**changes: Any) -> Configuration:
+        groups = compose(
+            "market=synthetic",
+            *(f"market.{value}" for value in MARKET),
+            "quality=refuse",
+            "features=recipe",
+            "env=default",
+            "env.episode_sessions=21",
+            "agents=three",
+            "network=small",
+            "network.members=2",
+            "ensemble=fixed",
+            "tracking=none",
+        )
+        trained = {
+            "pretrain": settings("pretrain", "ranker", updates=20, batch_days=64),
+            "algorithm": settings(
+                "algorithm", "ppo", steps=RL_STEPS, starts=2, replicas=4, minibatch_days=21
+            ),
+            "selection": settings("selection", "inner"),
+        }
+        return Configuration(**{**groups, **trained, "seed": 3, **changes})
+
+    return build
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    made = Recorder()
+
+    class Opened:
+        def __enter__(self) -> Recorder:
+            return made
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(train, "tracking", lambda *args: Opened())
+    return made
+
+
+def files(folder: Path) -> set[str]:
+    return {item.name for item in folder.iterdir()}
+
+
+def generalised(key: str) -> str:
+    """Return a key with its names of agents, policies, passes and stages left open."""
+    names = {"conservative", "balanced", "aggressive"}
+    parts = key.split("/")
+    for place, part in enumerate(parts):
+        if part in names:
+            parts[place] = "<agent>" if parts[place - 1] == "agents" else "<policy>"
+        elif part in ("inner", "final"):
+            parts[place] = "<pass>"
+        elif part in ("warm_start", "rl"):
+            parts[place] = "<stage>"
+    return "/".join(parts)
+
+
+def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
+    configuration: Callable[..., Configuration],
+    recorder: Recorder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = configuration()
+    folder, summary = run(config, None, None, "tercet train")
+    assert folder.parent == run_folder.RUNS
+    assert (run_folder.RUNS / "latest").resolve() == folder.resolve()
+    assert files(folder) == {
+        "artefact", "config.json", "nav.parquet", "report.html", "stages", "summary.json",
+        "trades.parquet",
+    }  # fmt: skip
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert files(folder / "stages") == {"rule", "warm_start", "rl"}
+    assert set(summary["seconds"]) == {"market", "inner_pass", "final_pass", "backtest"}
+    for agent in ("conservative", "balanced", "aggressive"):
+        rows = summary["stages"][agent]
+        assert [row["stage"] for row in rows] == ["rule", "warm_start", "rl"]
+        assert sum(row["chosen"] for row in rows) == 1
+        chosen = next(row for row in rows if row["chosen"])
+        assert chosen["sharpe"] == pytest.approx(summary["agents"][agent]["sharpe"], abs=1e-6)
+        exported = artefact.load(folder / "artefact").manifest.stages[agent]
+        assert exported.name == chosen["stage"]
+        assert "of inner validation" in rows[1]["decision"]
+
+    logged = {generalised(key) for row in recorder.rows for key in row}
+    assert logged == set(KEYS)
+    assert recorder.summary["test/balanced/sharpe"] == summary["agents"]["balanced"]["sharpe"]
+    assert len(recorder.summary["artefact_sha256"]["policy.safetensors"]) == 64
+
+    # The same run, stopped by hand in the middle of the final pass, then gone on with.
+    latest = (run_folder.RUNS / "latest").resolve()
+
+    class Impatient(Narrator):
+        updates = 0
+
+        def advance(self, done: float, note: str) -> None:
+            if "final pass, ppo" in self._phase:
+                Impatient.updates += 1
+                if Impatient.updates == 2:
+                    raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "Narrator", Impatient)
+    stopped = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        run(config, str(stopped), None, "tercet train")
+    assert (stopped / "checkpoint" / "final-rl.state-0" / "counters.json").exists()
+    assert (run_folder.RUNS / "latest").resolve() == latest
+
+    begun = []
+    monkeypatch.setattr(stages, "warm_start", lambda *args: begun.append(args))
+    with pytest.raises(InputError, match=r"resume=.* was configured otherwise: seed is 4"):
+        run(replace(config, seed=4), None, str(stopped), "tercet train")
+    resumed, again = run(config, None, str(stopped), "tercet train resume=stopped")
+    assert not begun  # nothing that was finished is trained again
+    assert resumed == stopped
+    assert files(stopped) == files(folder)
+    for place in ("artefact", "stages/warm_start", "stages/rl"):
+        ours = artefact.load(folder / place).networks
+        theirs = artefact.load(stopped / place).networks
+        assert set(ours) == set(theirs)
+        for policy, network in ours.items():
+            for name, value in network.state_dict().items():
+                assert torch.equal(value, theirs[policy].state_dict()[name])
+    assert again["agents"] == summary["agents"]
+    with pytest.raises(InputError, match="is a complete run"):
+        run(config, None, str(stopped), "tercet train")
+
+
+def test_without_any_training_the_rule_is_exported(
+    configuration: Callable[..., Configuration],
+    compose: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    config = configuration(
+        pretrain=compose("pretrain=none")["pretrain"],
+        algorithm=compose("algorithm=none")["algorithm"],
+    )
+    folder, summary = run(config, str(tmp_path / "out"), None, "tercet train")
+    assert artefact.load(folder / "artefact").networks == {}
+    for rows in summary["stages"].values():
+        assert [(row["stage"], row["chosen"]) for row in rows] == [("rule", True)]
