@@ -121,13 +121,13 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write networks, optimisers, version of the weights and step counter to a new folder."""
-        self._algorithm.learner_group.save_to_path(folder / LEARNER_FOLDER)
+        self._algorithm.learner_group.save_to_path(_absolute(folder))
         counters = {"agent_steps": self.agent_steps}
         (folder / COUNTERS_FILE).write_text(json.dumps(counters))
 
     def restore(self, folder: Path) -> None:
         """Continue where `save` was called."""
-        self._algorithm.learner_group.restore_from_path(folder / LEARNER_FOLDER)
+        self._algorithm.learner_group.restore_from_path(_absolute(folder))
         self._algorithm.send_weights()
         self.agent_steps = json.loads((folder / COUNTERS_FILE).read_text())["agent_steps"]
 
@@ -183,6 +183,11 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     config.debugging(seed=ray_seed, log_level="ERROR")
     config._dont_auto_sync_env_runner_states = True  # connectors: these runners have none
     return config
+
+
+def _absolute(folder: Path) -> Path:
+    """Return where the learners' state lies: RLlib takes a relative path for a damaged URI."""
+    return folder.resolve() / LEARNER_FOLDER
 
 
 def _module_state(network: PolicyNetwork, settings: RLSettings) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def planted_market(sessions: int = SESSIONS, assets: int = ASSETS, seed: int = 0
         investable=everywhere,
         payout=constant(np.nan),
         reference_return=money(returns.mean(1)),
-        asset_return=money(returns),
+        reference_night=money(returns.mean(1)),
         volatility=constant(0.22),
         market_volatility=torch.full((sessions,), 0.16, dtype=torch.float64),
         beta=constant(1.0),

@@ -146,7 +146,7 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
                     raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "Narrator", Impatient)
-    stopped = tmp_path / "stopped"
+    stopped = Path("stopped")  # relative, as it is typed
     with pytest.raises(KeyboardInterrupt):
         run(config, str(stopped), None, "tercet train")
     assert (stopped / "checkpoint" / "final-rl.state-0" / "counters.json").exists()

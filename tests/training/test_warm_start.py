@@ -52,7 +52,14 @@ def test_training_is_blind_to_everything_after_its_rows(
     society = society_of()
     changed = {
         name: getattr(society.market, name).clone()
-        for name in ("open", "close", "asset_return", "reference_return", "asset_features", "beta")
+        for name in (
+            "open",
+            "close",
+            "reference_night",
+            "reference_return",
+            "asset_features",
+            "beta",
+        )
     }
     for values in changed.values():
         values[ROWS.stop :] *= 1.7
