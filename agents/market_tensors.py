@@ -30,8 +30,10 @@ class MarketTensors:
         investable: (T, N) bool, listed with a price known at the close of t.
         payout: (T, N) float64, fraction of the last close paid out in the session after delisting;
             NaN where nothing is paid.
-        reference_return: (T,) float64, close-to-close return of the equal-weight portfolio.
-        asset_return: (T, N) float64, close-to-close return; 0 where unknown.
+        reference_return: (T,) float64, close-to-close return of the equal-weight portfolio of what
+            was investable at the last close; a delisting counts with its payout.
+        reference_night: (T,) float64, what it earned up to the session's fill; all of it where
+            fills are closes.
         volatility: (T, N) float64, annualised; the median of the day where unknown.
         market_volatility: (T,) float64, annualised.
         beta: (T, N) float64.
@@ -51,7 +53,7 @@ class MarketTensors:
     investable: Tensor
     payout: Tensor
     reference_return: Tensor
-    asset_return: Tensor
+    reference_night: Tensor
     volatility: Tensor
     market_volatility: Tensor
     beta: Tensor
@@ -91,12 +93,6 @@ class MarketTensors:
         filled_open = np.where(np.isfinite(first_price), first_price, before)
         tradable = bars.tradable & np.isfinite(first_price) & np.isfinite(bars.close)
 
-        asset_return = np.zeros_like(close)
-        asset_return[1:] = np.where(np.isfinite(known[:-1]), close[1:] / close[:-1] - 1.0, 0.0)
-        held = investable[:-1] & investable[1:]
-        reference_return = np.zeros(len(close))
-        reference_return[1:] = (asset_return[1:] * held).sum(1) / np.maximum(held.sum(1), 1)
-
         payout = np.full_like(close, np.nan)
         delisted = bars.listed[:-1] & ~bars.listed[1:]
         payout[1:] = np.where(delisted, 1.0 + bars.terminal_return, np.nan)
@@ -113,8 +109,8 @@ class MarketTensors:
             tradable=tensor(tradable, torch.bool),
             investable=tensor(investable, torch.bool),
             payout=tensor(payout),
-            reference_return=tensor(reference_return),
-            asset_return=tensor(asset_return),
+            reference_return=tensor(_equal_weight_return(close, close, payout, investable)),
+            reference_night=tensor(_equal_weight_return(close, filled_open, payout, investable)),
             volatility=tensor(volatility),
             market_volatility=tensor(data.market_volatility),
             beta=tensor(data.beta),
@@ -126,6 +122,17 @@ class MarketTensors:
             sector_of=sector_of.to(device),
             n_sectors=n_sectors,
         )
+
+
+def _equal_weight_return(
+    close: np.ndarray, later: np.ndarray, payout: np.ndarray, investable: np.ndarray
+) -> np.ndarray:
+    """Return (T,) the mean return from each close to a price of the next session, 0 at first."""
+    ratio = np.where(np.isfinite(payout[1:]), payout[1:], later[1:] / close[:-1])
+    held = investable[:-1]
+    mean = np.zeros(len(close))
+    mean[1:] = np.where(held, ratio - 1.0, 0.0).sum(1) / np.maximum(held.sum(1), 1)
+    return mean
 
 
 def _fill_with_median(

@@ -39,8 +39,11 @@ class RewardInputs:
         turnover: (E, A) (buys + sells) / NAV.
         drawdown_before: (E, A) fraction of the peak NAV.
         drawdown: (E, A) likewise at the close of t + 1.
-        weights: (E, A, N) held after the trade.
-        market_return: (E,) of the equal-weight portfolio of the same universe.
+        weights_before: (E, A, N) held at the close of t, which earn until the fill.
+        weights: (E, A, N) held after the trade, at the close of t + 1.
+        market_night: (E,) return of the equal-weight portfolio of the same universe up to the
+            fill; all of its session where fills are closes.
+        market_day: (E,) its return from the fill to the close.
         beta: (E, N) to that portfolio, known at the close of t.
         momentum: (E, N) 12-1 month return, known at the close of t.
     """
@@ -51,8 +54,10 @@ class RewardInputs:
     turnover: Tensor
     drawdown_before: Tensor
     drawdown: Tensor
+    weights_before: Tensor
     weights: Tensor
-    market_return: Tensor
+    market_night: Tensor
+    market_day: Tensor
     beta: Tensor
     momentum: Tensor
 
@@ -91,11 +96,13 @@ def reward(
         (E, A) rewards; (n_terms, E, A) unweighted terms in the order of `TERMS`; the new state.
     """
     net_return = inputs.nav_after / inputs.nav_before - 1.0
-    portfolio_beta = (inputs.weights * inputs.beta.unsqueeze(1)).sum(-1)
+    beta = inputs.beta.unsqueeze(1)
+    market_part = (inputs.weights_before * beta).sum(-1) * inputs.market_night.unsqueeze(-1)
+    market_part = market_part + (inputs.weights * beta).sum(-1) * inputs.market_day.unsqueeze(-1)
     momentum = (inputs.weights * inputs.momentum.unsqueeze(1)).sum(-1)
     by_name = {
         "log_growth": (inputs.nav_after / inputs.nav_before).log(),
-        "active_return": net_return - portfolio_beta * inputs.market_return.unsqueeze(-1),
+        "active_return": net_return - market_part,
         "downside": net_return.clamp_max(0.0).square() / DOWNSIDE_SCALE,
         "drawdown": (inputs.drawdown - inputs.drawdown_before).clamp_min(0.0),
         "cost": inputs.cost,

@@ -193,7 +193,7 @@ class BatchEnv:
         self.books, outcome = step(before, target, self.prices, self.settings.costs, self.scale)
         if self.rules is not None:
             self.rules.update(before, self.books, outcome, self.prices)
-        value, terms, self.reward_state = self._reward(before, outcome)
+        value, terms, self.reward_state = self._reward(before, held, outcome)
         ruined = ~(outcome.nav_after > self.settings.ruin * self.settings.capital)
         value = torch.where(self.alive, value, 0.0)
         terms = torch.where(self.alive, terms, 0.0)
@@ -206,8 +206,11 @@ class BatchEnv:
         notional = (books.shares * self.prices.close[books.t].unsqueeze(1)).sum(-1)
         return 1.0 - (books.cash + notional) / books.peak_nav
 
-    def _reward(self, before: Books, outcome: Outcome) -> tuple[Tensor, Tensor, RewardState]:
+    def _reward(
+        self, before: Books, held: Tensor, outcome: Outcome
+    ) -> tuple[Tensor, Tensor, RewardState]:
         after, t = self.books, before.t
+        night = self.market.reference_night[after.t]
         # A dead book may have a NAV of 0: its terms are dropped, but its moments stay finite.
         nav_before = torch.where(self.alive, outcome.nav_before, 1.0)
         nav_after = torch.where(self.alive, outcome.nav_after, 1.0)
@@ -218,8 +221,10 @@ class BatchEnv:
             turnover=outcome.turnover,
             drawdown=1.0 - outcome.nav_after / after.peak_nav,
             drawdown_before=1.0 - outcome.nav_before / before.peak_nav,
+            weights_before=held,
             weights=held_weights(after, self.prices),
-            market_return=self.market.reference_return[after.t],
+            market_night=night,
+            market_day=(1.0 + self.market.reference_return[after.t]) / (1.0 + night) - 1.0,
             beta=self.market.beta[t],
             momentum=self.market.momentum[t],
         )

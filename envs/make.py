@@ -37,9 +37,7 @@ def make_env(*overrides: str) -> MarketEnv:
     require_traded_value(config.env.costs, dataset)
     tensors = MarketTensors.build(dataset)
     rows = dataset.test if config.window is Window.test else dataset.train
-    batch = BatchEnv(
-        tensors, society(config.agents), config.env, rows, config.market.cash_rate
-    )
+    batch = BatchEnv(tensors, society(config.agents), config.env, rows, config.market.cash_rate)
     spec = ObservationSpec(
         n_assets=tensors.n_assets,
         asset_features=tensors.asset_features.shape[-1],

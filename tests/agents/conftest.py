@@ -91,7 +91,7 @@ def _draw_market(
         investable=investable,
         payout=torch.full(every, torch.nan, dtype=torch.float64),
         reference_return=returns.mean(-1),
-        asset_return=returns,
+        reference_night=returns.mean(-1),
         volatility=uniform(0.05, level, *every),
         market_volatility=uniform(0.02, level, sessions),
         beta=uniform(0.5, 1.5, *every),

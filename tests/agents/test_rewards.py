@@ -25,6 +25,9 @@ def _column(*values: float) -> Tensor:
     return torch.tensor([values], dtype=torch.float64)
 
 
+_SHAPED = ("weights_before", "weights", "market_night", "market_day", "beta", "momentum")
+
+
 def _inputs(daily: float = 0.01, capital: float = 1e6) -> RewardInputs:
     """One book of three names: 50 %, 30 % and none, the rest in cash."""
     return RewardInputs(
@@ -35,7 +38,9 @@ def _inputs(daily: float = 0.01, capital: float = 1e6) -> RewardInputs:
         drawdown_before=_column(0.05),
         drawdown=_column(0.05 - daily),
         weights=torch.tensor([[[0.5, 0.3, 0.0]]], dtype=torch.float64),
-        market_return=torch.tensor([0.008], dtype=torch.float64),
+        weights_before=torch.tensor([[[0.2, 0.2, 0.1]]], dtype=torch.float64),
+        market_night=torch.tensor([0.005], dtype=torch.float64),
+        market_day=torch.tensor([0.003], dtype=torch.float64),
         beta=_column(1.2, 0.5, 3.0),
         momentum=_column(0.2, -0.1, 2.0),
     )
@@ -50,7 +55,9 @@ def _terms(inputs: RewardInputs, state: RewardState = ONE) -> dict[str, float]:
 def test_every_term_of_a_gain_equals_its_formula_by_hand() -> None:
     terms = _terms(_inputs(0.01))
     assert terms["log_growth"] == pytest.approx(math.log(1.01))
-    assert terms["active_return"] == pytest.approx(0.01 - (0.5 * 1.2 + 0.3 * 0.5) * 0.008)
+    assert terms["active_return"] == pytest.approx(
+        0.01 - (0.2 * 1.2 + 0.2 * 0.5 + 0.1 * 3.0) * 0.005 - (0.5 * 1.2 + 0.3 * 0.5) * 0.003
+    )
     assert terms["downside"] == 0.0
     assert terms["drawdown"] == 0.0
     assert terms["cost"] == pytest.approx(0.0006)
@@ -68,7 +75,7 @@ def test_a_loss_is_a_positive_downside_and_drawdown() -> None:
 
 
 def test_buying_beta_earns_no_active_return() -> None:
-    inputs = _inputs(0.75 * 0.008)
+    inputs = _inputs(0.64 * 0.005 + 0.75 * 0.003)
     assert _terms(inputs)["active_return"] == pytest.approx(0.0, abs=1e-15)
     cash = replace(_inputs(0.0), weights=torch.zeros(1, 1, 3, dtype=torch.float64))
     assert _terms(cash)["active_return"] == 0.0
@@ -94,12 +101,14 @@ def test_the_reward_is_the_weighted_sum_of_the_terms_of_each_mandate() -> None:
     both = {
         item.name: getattr(inputs, item.name).expand(4, 2)
         for item in fields(inputs)
-        if item.name not in ("weights", "market_return", "beta", "momentum")
+        if item.name not in _SHAPED
     }
     inputs = replace(
         inputs,
+        weights_before=inputs.weights_before.expand(4, 2, 3),
         weights=inputs.weights.expand(4, 2, 3),
-        market_return=inputs.market_return.expand(4),
+        market_night=inputs.market_night.expand(4),
+        market_day=inputs.market_day.expand(4),
         beta=inputs.beta.expand(4, 3),
         momentum=inputs.momentum.expand(4, 3),
         **both,

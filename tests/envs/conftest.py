@@ -88,6 +88,9 @@ def _market(
     random = np.random.default_rng(seed)
     returns = np.zeros_like(close)
     returns[1:] = close[1:] / close[:-1] - 1.0
+    nights = returns if open_ is None else np.zeros_like(close)
+    if open_ is not None:
+        nights[1:] = open_[1:] / close[:-1] - 1.0
     everywhere = np.ones(close.shape, dtype=bool)
 
     def money(array: np.ndarray) -> torch.Tensor:
@@ -103,7 +106,7 @@ def _market(
         investable=torch.tensor(everywhere if investable is None else investable),
         payout=money(np.full(close.shape, np.nan) if payout is None else payout),
         reference_return=money(returns.mean(1)),
-        asset_return=money(returns),
+        reference_night=money(nights.mean(1)),
         volatility=money(random.uniform(0.1, 0.5, close.shape)),
         market_volatility=money(random.uniform(0.08, 0.3, sessions)),
         beta=money(random.uniform(0.5, 1.5, close.shape)),

@@ -227,17 +227,21 @@ def test_the_reward_is_paid_for_what_the_book_did_in_that_session(
     market = env.market
     peak = torch.full((4, 3), env.settings.capital, dtype=torch.float64)
     for action in random_actions(6, 60, 4, 3, 6):
-        t = env.books.t
+        t, shares = env.books.t, env.books.shares
         step = env.step(action)
         before, after = step.outcome.nav_before, step.outcome.nav_after
         held = env.books.shares * market.close[t + 1][:, None] / after[..., None]
-        beta = (held * market.beta[t][:, None]).sum(-1)
+        held_before = shares * market.close[t][:, None] / before[..., None]
+        night = market.reference_night[t + 1]
+        day = (1.0 + market.reference_return[t + 1]) / (1.0 + night) - 1.0
+        hedge = (held_before * market.beta[t][:, None]).sum(-1) * night[:, None]
+        hedge += (held * market.beta[t][:, None]).sum(-1) * day[:, None]
         fall_before, peak = 1.0 - before / peak, torch.maximum(peak, after)
         fall = 1.0 - after / peak
         gain = after / before - 1.0
         expected = {
             "log_growth": torch.log1p(gain),
-            "active_return": gain - beta * market.reference_return[t + 1][:, None],
+            "active_return": gain - hedge,
             "downside": torch.where(gain < 0.0, gain * gain / 0.02, 0.0),
             "drawdown": torch.where(fall > fall_before, fall - fall_before, 0.0),
             "cost": step.outcome.cost.total / before,

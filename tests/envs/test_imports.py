@@ -50,7 +50,7 @@ some = torch.full((T, N), 0.2, dtype=torch.float64)
 true = torch.ones(T, N, dtype=torch.bool)
 market = MarketTensors(
     open=close, close=close, tradable=true, investable=true, payout=some * torch.nan,
-    reference_return=some[:, 0] * 0.0, asset_return=some * 0.0, volatility=some,
+    reference_return=some[:, 0] * 0.0, reference_night=some[:, 0] * 0.0, volatility=some,
     market_volatility=some[:, 0], beta=some, idiosyncratic_volatility=some, momentum=some,
     adv=some * 1e7, asset_features=torch.zeros(T, N, 2), market_features=torch.zeros(T, 1),
     sector_of=torch.arange(N), n_sectors=N,
