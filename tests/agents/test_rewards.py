@@ -77,7 +77,8 @@ def test_a_loss_is_a_positive_downside_and_drawdown() -> None:
 def test_buying_beta_earns_no_active_return() -> None:
     inputs = _inputs(0.64 * 0.005 + 0.75 * 0.003)
     assert _terms(inputs)["active_return"] == pytest.approx(0.0, abs=1e-15)
-    cash = replace(_inputs(0.0), weights=torch.zeros(1, 1, 3, dtype=torch.float64))
+    nothing = torch.zeros(1, 1, 3, dtype=torch.float64)
+    cash = replace(_inputs(0.0), weights_before=nothing, weights=nothing)
     assert _terms(cash)["active_return"] == 0.0
 
 
