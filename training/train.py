@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from agents import artefact
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
@@ -100,6 +102,8 @@ def run(
     Raises:
         InputError: if the data, the configuration or the folder cannot be used.
     """
+    # Small operations gain nothing from a second thread, and lose a hundredfold beside a busy one.
+    torch.set_num_threads(1)
     seconds: dict[str, float] = {}
     with _timed(seconds, "market"):
         data = build(config.market, config.quality, config.features)
