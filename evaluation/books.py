@@ -14,6 +14,8 @@ import pandas as pd
 
 from market.bars import DateArray, FloatArray
 
+ENSEMBLE = "ensemble"
+EQUAL_WEIGHT = "equal_weight"  # the yardstick: monthly, same universe, same kernel
 CAUSES = ("commission", "spread", "impact", "borrow")
 
 

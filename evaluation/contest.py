@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from agents.action_map import ActionMap
 from agents.baselines import Schedule
@@ -13,13 +12,13 @@ from agents.ensemble import Mixer
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
-from evaluation.books import CAUSES, Book
+from evaluation.books import CAUSES, ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.players import Policies
+from evaluation.sceptic import Doubts, doubt_policy, doubt_society
 from evaluation.tape import BooksByScale
 from market.bars import Bars, FloatArray
+from market.dataset import Dataset
 
-ENSEMBLE = "ensemble"
-EQUAL_WEIGHT = "equal_weight"  # the yardstick: monthly, same universe, same kernel
 INDEX = "index"
 INDEX_SERIES = "SP500"
 INDEX_NOTE = "The index is a price index without dividends or costs, and never a yardstick."
@@ -40,6 +39,7 @@ class Contest:
             ensemble and the agents; 1/N where a mandate has no base.
         fill: (T, N) price of each session's fills.
         index: the market index as a path without costs; None where the source has none.
+        doubts: the policies run again, at cost scale 1.
     """
 
     symbols: tuple[str, ...]
@@ -51,6 +51,7 @@ class Contest:
     base: Mapping[str, FloatArray]
     fill: FloatArray
     index: Book | None
+    doubts: Doubts
 
     def __post_init__(self) -> None:
         for name in (ENSEMBLE, EQUAL_WEIGHT, *self.agents, *self.baselines):
@@ -78,49 +79,58 @@ class Contest:
 
 
 def run_contest(
-    bars: Bars,
+    data: Dataset,
     market: MarketTensors,
     window: BacktestWindow,
     mandates: Sequence[Mandate],
     policies: Policies,
     mixer: Mixer,
-    regime: NDArray[np.int64],
     baselines: Mapping[str, Schedule],
 ) -> Contest:
     """Run agents, their ensemble and the baselines over one window.
 
     Args:
-        bars: the record that `market` was made from.
+        data: what `market` was made from.
         market: the shared tensors.
         window: sessions, costs and capital.
         mandates: one per agent, at least one.
         policies: name -> network, or None for the mandate's rule; an entry per mandate's policy.
         mixer: capital shares of the agents.
-        regime: (T,) of the whole market, for the mixer.
         baselines: name -> weights of the window's sessions; "equal_weight" is the yardstick.
     """
-    result = run_agents(bars, market, window, mandates, policies)
+    result = run_agents(data.bars, market, window, mandates, policies)
     schedules = _at_every_scale(baselines, window)
-    schedules[ENSEMBLE] = ensemble_schedules(result, mixer, regime[window.rows])
+    schedules[ENSEMBLE] = ensemble_schedules(result, mixer, data.regime[window.rows])
+    books = result.books | run_schedules(data.bars, market, window, schedules)
     base = _base_weights(ActionMap(mandates, market), market, window.rows)
     return Contest(
-        symbols=bars.symbols,
+        symbols=data.bars.symbols,
         window=window,
         agents=result.names,
         single=False,
         baselines=tuple(baselines),
-        books=result.books | run_schedules(bars, market, window, schedules),
+        books=books,
         base={
             ENSEMBLE: _equal_weights(market, window.rows),
             **{name: base[:, a] for a, name in enumerate(result.names)},
         },
         fill=market.open[window.rows].cpu().numpy(),
-        index=index_book(bars, window),
+        index=index_book(data.bars, window),
+        doubts=doubt_society(
+            data,
+            market,
+            window,
+            mandates,
+            policies,
+            mixer,
+            baselines[EQUAL_WEIGHT],
+            {name: _at_own_costs(books[name], window) for name in (ENSEMBLE, *result.names)},
+        ),
     )
 
 
 def run_policy(
-    bars: Bars,
+    data: Dataset,
     market: MarketTensors,
     window: BacktestWindow,
     name: str,
@@ -130,18 +140,18 @@ def run_policy(
     """Run one schedule as the policy: the only agent, and so the whole ensemble.
 
     Args:
-        bars: the record that `market` was made from.
+        data: what `market` was made from.
         market: the shared tensors.
         window: sessions, costs and capital.
         name: of the policy.
         policy: weights of the window's sessions.
-        baselines: as for `run`.
+        baselines: as for `run_contest`.
     """
     schedules = _at_every_scale({**baselines, name: policy}, window)
-    books = run_schedules(bars, market, window, schedules)
+    books = run_schedules(data.bars, market, window, schedules)
     equal = _equal_weights(market, window.rows)
     return Contest(
-        symbols=bars.symbols,
+        symbols=data.bars.symbols,
         window=window,
         agents=(name,),
         single=True,
@@ -149,7 +159,15 @@ def run_policy(
         books=books | {ENSEMBLE: tuple(replace(book, name=ENSEMBLE) for book in books[name])},
         base={ENSEMBLE: equal, name: equal},
         fill=market.open[window.rows].cpu().numpy(),
-        index=index_book(bars, window),
+        index=index_book(data.bars, window),
+        doubts=doubt_policy(
+            data,
+            market,
+            window,
+            policy,
+            baselines[EQUAL_WEIGHT],
+            _at_own_costs(books[name], window),
+        ),
     )
 
 
@@ -177,6 +195,10 @@ def index_book(bars: Bars, window: BacktestWindow) -> Book | None:
         cost=np.full((len(CAUSES), n), np.nan),
         trade=np.zeros((n, width)),
     )
+
+
+def _at_own_costs(books: Sequence[Book], window: BacktestWindow) -> Book:
+    return books[window.cost_scales.index(1.0)]
 
 
 def _at_every_scale(

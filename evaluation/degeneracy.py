@@ -185,23 +185,6 @@ def train_test_gap(train: float, test: float) -> Finding:
     )
 
 
-def average_weights(weights: FloatArray) -> FloatArray:
-    """Return the (N,) mean of (T, N) weights: held constant, they show what timing adds."""
-    means: FloatArray = weights.mean(axis=0)
-    return means
-
-
-def placebo_percentile(value: float, placebos: FloatArray) -> float:
-    """Return the share of placebo results that lie below the value; ties count one half.
-
-    >>> placebo_percentile(0.4, np.array([0.1, 0.3, 0.4, 0.7]))
-    0.625
-    """
-    if not len(placebos) or math.isnan(value) or np.isnan(placebos).any():
-        return math.nan
-    return float((placebos < value).mean() + (placebos == value).mean() / 2.0)
-
-
 def _at_least(name: str, value: float, threshold: float, what: str, verdict: str) -> Finding:
     return _finding(name, value, threshold, not value >= threshold, "at least", what, verdict)
 

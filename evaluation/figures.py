@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from evaluation.books import Book
-from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, Contest
+from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
+from evaluation.contest import Contest
 from evaluation.wording import title
 from market.bars import DateArray, FloatArray
 from risk import measures

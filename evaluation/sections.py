@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation import markup
-from evaluation.contest import ENSEMBLE, Contest
+from evaluation.books import ENSEMBLE
+from evaluation.contest import Contest
 from evaluation.markup import Cell
 from evaluation.metrics import METRICS, monthly_returns
 from evaluation.wording import (

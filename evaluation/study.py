@@ -72,16 +72,15 @@ def study(
     known = all_baselines(data, mandates)
     if trained is None:
         name, schedule = _schedule(policy, data, mandates)
-        contest = run_policy(data.bars, tensors, window, name, schedule, known)
+        contest = run_policy(data, tensors, window, name, schedule, known)
     else:
         contest = run_contest(
-            data.bars,
+            data,
             tensors,
             window,
             mandates,
             {mandate.policy: trained.networks.get(mandate.policy) for mandate in mandates},
             trained.manifest.ensemble,
-            data.regime,
             known,
         )
     finished = time.perf_counter()

@@ -12,19 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.market_tensors import TRADING_DAYS
 from envs.costs import CostModel
-from evaluation.books import Book
-from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, INDEX, INDEX_NOTE, Contest
-from evaluation.degeneracy import Behaviour, degeneracy
-from evaluation.metrics import by_regime, metrics, sharpe_difference
-from evaluation.statistics import Interval
+from evaluation import scrutiny
+from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
+from evaluation.contest import INDEX, INDEX_NOTE, Contest
+from evaluation.metrics import by_regime, metrics
 from market.dataset import Dataset
-from risk import measures
 
 COST_NUMBERS = ("cagr", "volatility", "sharpe", "max_drawdown", "turnover_annual", "cost_annual")
-TARGETED = "volatility_target"  # how the names of the volatility-targeted baselines begin
-TOP = 5  # names shown of the largest over- and underweights
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +108,12 @@ def build(
             name: by_regime(contest.book(name), regime, data.regime_names, cash_rate)
             for name in dict.fromkeys((*contest.policies, EQUAL_WEIGHT))
         },
-        "comparisons": _comparisons(contest, baselines, facts.seed),
-        "degeneracy": {name: _degeneracy(contest, name) for name in contest.policies},
-        "holdings": {name: _holdings(contest, name) for name in contest.policies},
+        "comparisons": scrutiny.comparisons(contest, baselines, facts.seed),
+        "active_information_ratio": scrutiny.active_information_ratios(contest),
+        "average_weights": scrutiny.average_weights(contest, facts.seed),
+        "without_best_stock": scrutiny.without_best_stock(contest),
+        "degeneracy": {name: scrutiny.findings(contest, name) for name in contest.policies},
+        "holdings": {name: scrutiny.holdings(contest, name) for name in contest.policies},
         "stages": {
             agent: [
                 {
@@ -197,83 +195,6 @@ def _cost_sensitivity(contest: Contest) -> dict[str, dict[str, dict[str, float]]
     return table
 
 
-def _comparisons(
-    contest: Contest, baselines: Mapping[str, Mapping[str, float]], seed: int | None
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Return policy -> yardstick -> difference of Sharpe ratios with its interval."""
-    yardsticks = [EQUAL_WEIGHT]
-    targeted = [name for name in contest.baselines if name.startswith(TARGETED)]
-    if targeted:
-        yardsticks.append(max(targeted, key=lambda name: _or_lowest(baselines[name]["sharpe"])))
-    generator = np.random.default_rng(0 if seed is None else seed)
-    return {
-        name: {
-            against: _as_dict(
-                sharpe_difference(
-                    contest.book(name),
-                    contest.book(against),
-                    contest.window.cash_rate,
-                    generator,
-                )
-            )
-            for against in yardsticks
-            if against != name
-        }
-        for name in contest.policies
-    }
-
-
-def _as_dict(interval: Interval) -> dict[str, float]:
-    return {"difference": interval.value, "low": interval.low, "high": interval.high}
-
-
-def _degeneracy(contest: Contest, name: str) -> list[dict[str, Any]]:
-    book, reference = contest.book(name), contest.book(EQUAL_WEIGHT)
-    behaviour = Behaviour(
-        weights=book.weights[1:],
-        cash=1.0 - book.weights[1:].sum(axis=1),
-        turnover=book.turnover[1:],
-        returns=measures.simple_returns(book.nav),
-        reference_weights=reference.weights[1:],
-        reference_returns=measures.simple_returns(reference.nav),
-        equal_weights=contest.base[ENSEMBLE][1:],
-        periods_per_year=TRADING_DAYS,
-    )
-    return [asdict(finding) for finding in degeneracy(behaviour)]
-
-
-def _holdings(contest: Contest, name: str) -> dict[str, Any]:
-    """Return mean cash and the names that differ most from the book's base portfolio.
-
-    Weights here are shares of what is invested, averaged over the sessions with anything invested.
-    """
-    weights = contest.book(name).weights[1:]
-    invested = weights.sum(axis=1)
-    held = invested > measures.CONSTANT
-    base = contest.base[name][1:]
-    if not held.any():
-        return {"mean_cash": 1.0, "over": [], "under": []}
-    own = (weights[held] / invested[held, None]).mean(axis=0)
-    difference = own - base[held].mean(axis=0)
-    order = np.argsort(-difference, kind="stable")
-
-    def shown(columns: Sequence[int]) -> list[dict[str, Any]]:
-        return [
-            {
-                "symbol": contest.symbols[column],
-                "weight": float(own[column]),
-                "difference": float(difference[column]),
-            }
-            for column in columns
-        ]
-
-    return {
-        "mean_cash": float(1.0 - invested.mean()),
-        "over": shown([c for c in order[:TOP] if difference[c] > 0.0]),
-        "under": shown([c for c in order[::-1][:TOP] if difference[c] < 0.0]),
-    }
-
-
 def _notes(data: Dataset, contest: Contest, facts: RunFacts) -> list[str]:
     notes = list(data.bars.notes)
     if contest.index is not None and not any("price index" in note for note in notes):
@@ -285,10 +206,6 @@ def _notes(data: Dataset, contest: Contest, facts: RunFacts) -> list[str]:
         f"{contest.window.cash_rate:.2%} a year."
     )
     return notes
-
-
-def _or_lowest(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
 
 
 def _without_nan(value: Any) -> Any:

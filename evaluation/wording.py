@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, INDEX
+from evaluation.books import ENSEMBLE, EQUAL_WEIGHT
+from evaluation.contest import INDEX
 
 Summary = Mapping[str, Any]  # the content of summary.json
 Row = Mapping[str, float | None]

@@ -207,13 +207,12 @@ def backtest(
     exported = artefact.load(folder / ARTEFACT).networks
     window = BacktestWindow(data.test, society.settings, society.cash_rate)
     contest = run_contest(
-        data.bars,
+        data,
         society.market,
         window,
         society.mandates,
         {policy: exported.get(policy) for policy in society.policies},
         config.ensemble,
-        data.regime,
         all_baselines(data, society.mandates),
     )
     rule: Networks = dict.fromkeys(society.policies)

@@ -128,9 +128,7 @@ def contest(
     schedules: dict[str, baselines.Schedule],
 ) -> Contest:
     rules = {mandate.policy: None for mandate in mandates}
-    return run_contest(
-        dataset.bars, market, window, mandates, rules, Fixed(None), dataset.regime, schedules
-    )
+    return run_contest(dataset, market, window, mandates, rules, Fixed(None), schedules)
 
 
 @pytest.fixture(scope="session")

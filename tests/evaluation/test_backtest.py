@@ -17,8 +17,16 @@ from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import BatchEnv
 from envs.costs import CostModel
 from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
-from evaluation.books import CAUSES, Book, nav_table, trades_table, write_nav, write_trades
-from evaluation.contest import ENSEMBLE, INDEX, Contest, index_book, run_contest, run_policy
+from evaluation.books import (
+    CAUSES,
+    ENSEMBLE,
+    Book,
+    nav_table,
+    trades_table,
+    write_nav,
+    write_trades,
+)
+from evaluation.contest import INDEX, Contest, index_book, run_contest, run_policy
 from evaluation.metrics import metrics, sharpe_difference
 from market.dataset import Dataset
 
@@ -245,13 +253,12 @@ def test_nothing_up_to_a_session_depends_on_a_later_one(
     policies = {mandate.policy: _network(market, 4) for mandate in mandates}
     one, two = (
         run_contest(
-            dataset.bars,
+            dataset,
             each,
             window,
             mandates,
             policies,
             Hedge(5.0, 0.1),
-            dataset.regime,
             schedules,
         )
         for each in (market, other)
@@ -268,12 +275,10 @@ def test_a_single_policy_is_its_own_ensemble(
     schedules: dict[str, Schedule],
 ) -> None:
     policy = Schedule(schedules["equal_weight"].weights * 0.5, schedules["equal_weight"].rebalance)
-    contest = run_policy(dataset.bars, market, window, "half", policy, schedules)
+    contest = run_policy(dataset, market, window, "half", policy, schedules)
     np.testing.assert_array_equal(contest.book(ENSEMBLE).nav, contest.book("half").nav)
     assert contest.policies == ("half",)
-    same = run_policy(
-        dataset.bars, market, window, "equal_weight", schedules["equal_weight"], schedules
-    )
+    same = run_policy(dataset, market, window, "equal_weight", schedules["equal_weight"], schedules)
     assert same.names.count("equal_weight") == 1
 
 

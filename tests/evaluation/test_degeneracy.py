@@ -8,9 +8,7 @@ import pytest
 
 from evaluation.degeneracy import (
     Behaviour,
-    average_weights,
     degeneracy,
-    placebo_percentile,
     train_test_gap,
 )
 from market.bars import FloatArray
@@ -157,14 +155,3 @@ def test_a_finding_reads_as_a_sentence_with_value_and_threshold() -> None:
         "expected: the policy memorised its training data."
     )
     assert train_test_gap(0.5, 0.5).sentence.endswith("at most 1.00 is expected.")
-
-
-def test_average_weights_are_the_mean_over_time() -> None:
-    weights = np.array([[0.2, 0.4], [0.4, 0.0]])
-    np.testing.assert_allclose(average_weights(weights), [0.3, 0.2])
-
-
-def test_a_placebo_percentile_of_nothing_is_undefined() -> None:
-    assert math.isnan(placebo_percentile(0.4, np.zeros(0)))
-    assert math.isnan(placebo_percentile(math.nan, np.ones(3)))
-    assert placebo_percentile(2.0, np.ones(3)) == 1.0

@@ -13,7 +13,8 @@ from agents.baselines import Schedule
 from agents.market_tensors import MarketTensors
 from evaluation import summary as module
 from evaluation.backtest import BacktestWindow
-from evaluation.contest import ENSEMBLE, EQUAL_WEIGHT, INDEX, Contest, run_policy
+from evaluation.books import ENSEMBLE, EQUAL_WEIGHT
+from evaluation.contest import INDEX, Contest, run_policy
 from evaluation.metrics import METRICS, by_regime, metrics, monthly_returns
 from evaluation.summary import RunFacts, build, commit, write
 from evaluation.wording import ordered, table, verdict
@@ -73,7 +74,7 @@ def test_a_book_that_never_moves_has_nulls_and_no_invented_numbers(
     n = window.rows.stop - window.rows.start
     cash = Schedule(np.zeros((n, market.n_assets)), np.ones(n, dtype=bool))
     still = replace(window, cash_rate=0.0)
-    contest = run_policy(dataset.bars, market, still, "cash", cash, schedules)
+    contest = run_policy(dataset, market, still, "cash", cash, schedules)
     content = build(facts, dataset, contest, {})
     write(tmp_path / "summary.json", content)
     row = _strict(tmp_path / "summary.json")["ensemble"]
