@@ -81,6 +81,8 @@ def test_a_stage_that_changes_nothing_has_no_excess() -> None:
     assert math.isnan(error)
 
 
-def test_by_default_a_stage_must_exceed_at_least_one_standard_error(compose: Callable[..., Any]) -> None:
+def test_by_default_a_stage_must_exceed_at_least_one_standard_error(
+    compose: Callable[..., Any],
+) -> None:
     assert compose("pretrain=ranker")["pretrain"].keep_if >= 1.0
     assert compose("algorithm=ppo")["algorithm"].keep_if >= 1.0
