@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from evaluation import figures, markup, sections
+from evaluation import doubt_sections, figures, markup, sections
 from evaluation.contest import Contest
 from evaluation.wording import Summary, title
 
@@ -27,6 +27,7 @@ SECTIONS = {  # anchor: entry in the menu, heading
     "regimes": ("Regimes", "By market regime"),
     "risk": ("Measures", "All measures"),
     "stages": ("Learning", "What learning added"),
+    "doubts": ("Doubts", "Luck, timing or one stock?"),
     "holdings": ("Holdings", "What each agent holds, and why it is not 1/N"),
     "data": ("Data and run", "Data and run"),
 }
@@ -92,7 +93,8 @@ def render(summary: Summary, contest: Contest) -> str:
         "regimes": sections.regimes(summary),
         "risk": sections.risk(summary),
         "stages": sections.stages(summary),
-        "holdings": sections.holdings(summary),
+        "doubts": doubt_sections.doubts(summary),
+        "holdings": doubt_sections.holdings(summary),
         "data": sections.data(summary),
     }
     return _page(summary, bodies, drawn)

@@ -1,7 +1,6 @@
 """The sections of the report, as HTML made from the summary."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from evaluation import markup
 from evaluation.books import ENSEMBLE
@@ -204,45 +203,6 @@ def stages(summary: Summary) -> str:
             "it.",
             "soft",
         )
-    )
-
-
-def holdings(summary: Summary) -> str:
-    """Return what each policy holds against its base, and what the detectors saw."""
-    parts = []
-    for name, held in summary["holdings"].items():
-        findings = summary["degeneracy"][name]
-        flagged = [finding["sentence"] for finding in findings if finding["flagged"]]
-        calm = [finding["sentence"] for finding in findings if not finding["flagged"]]
-        body = [
-            markup.paragraph(_held(name, held, summary)),
-            f'<div class="pair">{_names("largest overweights", held["over"])}'
-            f"{_names('largest underweights', held['under'])}</div>",
-            markup.items(flagged, "warnings") if flagged else "",
-            markup.items(calm, "notes"),
-        ]
-        parts.append(markup.fold(title(name), "".join(body), opened=True))
-    return "".join(parts)
-
-
-def _held(name: str, held: Mapping[str, Any], summary: Summary) -> str:
-    row = summary[ENSEMBLE] if name == ENSEMBLE else summary["agents"][name]
-    return (
-        f"Held {number(held['mean_cash'], PERCENT)} cash on average and the equivalent of "
-        f"{number(row['effective_positions'], 'z.1f')} equal positions; its beta to 1/N was "
-        f"{number(row['beta'])} and {number(row['active_share_vs_equal_weight'], PERCENT)} of the "
-        f"book differed from it, cash included. Below, shares of what is invested, against the "
-        f"portfolio that the book tilts from."
-    )
-
-
-def _names(heading: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    return markup.table(
-        (heading, "mean weight", "difference"),
-        [
-            (row["symbol"], number(row["weight"], "z.2%"), number(row["difference"], "+z.2%"))
-            for row in rows
-        ],
     )
 
 

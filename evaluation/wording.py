@@ -16,6 +16,7 @@ TITLES = {
     "hrp": "hierarchical risk parity",
     "rl": "reinforcement learning",
 }
+CLEAR = 2.0  # standard errors from which on a ratio is called more than luck
 PROMISE = (
     "What is promised is control of volatility and drawdown; a higher Sharpe ratio is not promised."
 )
@@ -35,18 +36,23 @@ def title(name: str) -> str:
     return TITLES.get(name, name.replace("_", " "))
 
 
+def policies(summary: Summary) -> dict[str, Row]:
+    """Return the rows of the ensemble and the agents; a single policy is its own ensemble."""
+    ensemble = {} if summary["single_policy"] else {ENSEMBLE: summary[ENSEMBLE]}
+    return {**ensemble, **summary["agents"]}
+
+
 def ordered(summary: Summary) -> list[tuple[str, Row]]:
     """Return every book's row: policies, baselines by falling Sharpe ratio, the index."""
-    policies = {} if summary["single_policy"] else {ENSEMBLE: summary[ENSEMBLE]}
-    policies |= summary["agents"]
+    first = policies(summary)
     baselines: dict[str, Row] = dict(summary["baselines"])
-    baselines = {name: row for name, row in baselines.items() if name not in policies}
+    baselines = {name: row for name, row in baselines.items() if name not in first}
     index = baselines.pop(INDEX, None)
     best_first = sorted(
         baselines.items(), key=lambda item: (item[1]["sharpe"] is None, -(item[1]["sharpe"] or 0.0))
     )
     last = [] if index is None else [(INDEX, index)]
-    return [*policies.items(), *best_first, *last]
+    return [*first.items(), *best_first, *last]
 
 
 def table(summary: Summary) -> str:
@@ -61,8 +67,8 @@ def table(summary: Summary) -> str:
         for row in rows
     ]
     rule = "-" * max(map(len, lines))
-    policies = 1 + len(summary["agents"]) + (not summary["single_policy"])
-    return "\n".join([lines[0], rule, *lines[1:policies], rule, *lines[policies:]])
+    end = 1 + len(policies(summary))
+    return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
 
 def cells(name: str, row: Row) -> tuple[str, ...]:
@@ -86,8 +92,8 @@ def verdict(summary: Summary) -> str:
 
 
 def verdict_paragraphs(summary: Summary) -> list[str]:
-    """Return the result, who beats which yardstick, and what is promised."""
-    return [_result(summary), *_yardsticks(summary), _control(summary)]
+    """Return the result, who beats which yardstick, what beta explains, and what is promised."""
+    return [_result(summary), *_yardsticks(summary), *_hedged(summary), _control(summary)]
 
 
 def warnings(summary: Summary) -> list[str]:
@@ -103,14 +109,15 @@ def warnings(summary: Summary) -> list[str]:
 def _result(summary: Summary) -> str:
     row, (first, last) = summary[ENSEMBLE], summary["data"]["test"]
     return (
-        f"Out of sample from {first} to {last}, net of costs, {_subject(summary)} grew by "
+        f"Out of sample from {first} to {last}, net of costs, {subject(summary)} grew by "
         f"{number(row['cagr'], 'z.1%')} a year at {number(row['volatility'], 'z.1%')} volatility, "
         f"fell by {number(row['max_drawdown'], 'z.1%')} at worst and had a Sharpe ratio of "
         f"{number(row['sharpe'])} ± {number(row['sharpe_se'])} (standard error)."
     )
 
 
-def _subject(summary: Summary) -> str:
+def subject(summary: Summary) -> str:
+    """Return what the result is about, as people read it."""
     return title(next(iter(summary["agents"]))) if summary["single_policy"] else "the ensemble"
 
 
@@ -153,13 +160,37 @@ def _yardstick_title(name: str) -> str:
     return f"the best volatility-targeted rule ({title(name)})"
 
 
+def _hedged(summary: Summary) -> list[str]:
+    """Say what is left of each policy once its beta to 1/N is hedged; nothing where undefined."""
+    ratios: Mapping[str, Row] = summary["active_information_ratio"]
+    known = {
+        name: (row["value"], row["standard_error"])
+        for name, row in ratios.items()
+        if row["value"] is not None and row["standard_error"] is not None
+    }
+    if not known:
+        return []
+    clear = [name for name, (value, error) in known.items() if value > CLEAR * error]
+    whom = _listed(clear) if clear else "no policy"
+    verb = "earn" if len(clear) > 1 else "earns"
+    allowance = ", before any allowance for having compared several policies" if clear else ""
+    shown = "; ".join(
+        f"{title(name)} {value:+z.2f} ± {error:z.2f}" for name, (value, error) in known.items()
+    )
+    return [
+        f"With the beta to {title(EQUAL_WEIGHT)} hedged, {whom} {verb} an excess that is "
+        f"{CLEAR:g} standard errors above zero{allowance}. Active information ratio ± standard "
+        f"error: {shown}."
+    ]
+
+
 def _control(summary: Summary) -> str:
     """Compare the ensemble's volatility and drawdown with those of 1/N, either way."""
     own, other = summary[ENSEMBLE], summary["baselines"].get(EQUAL_WEIGHT)
     if other is None or None in (own["volatility"], other["volatility"]):
         return PROMISE
     return (
-        f"{PROMISE} Volatility of {_subject(summary)} was {own['volatility']:z.1%} against "
+        f"{PROMISE} Volatility of {subject(summary)} was {own['volatility']:z.1%} against "
         f"{other['volatility']:z.1%} of equal weight, its deepest drawdown "
         f"{number(own['max_drawdown'], 'z.1%')} against {number(other['max_drawdown'], 'z.1%')}."
     )

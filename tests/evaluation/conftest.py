@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from agents import baselines
 from agents.ensemble import Fixed
 from agents.mandates import BasePortfolio, ExposureRule, Mandate, RewardWeights
 from agents.market_tensors import MarketTensors
+from agents.network_spec import NetworkSpec
+from agents.networks import PolicyNetwork
+from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import EnvSettings
 from envs.costs import CostModel
 from evaluation.backtest import BacktestWindow
@@ -80,6 +84,31 @@ def _mandate(name: str, **changes: Any) -> Mandate:
 @pytest.fixture(scope="session")
 def mandate() -> Callable[..., Mandate]:
     return _mandate
+
+
+def _network(market: MarketTensors, seed: int) -> PolicyNetwork:
+    spec = NetworkSpec(
+        asset_features=market.asset_features.shape[-1],
+        market_features=market.market_features.shape[-1],
+        book_asset=BOOK_ASSET_FEATURES,
+        book=BOOK_FEATURES,
+        members=2,
+        hidden=8,
+        dropout=0.2,
+        attention=False,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    network = PolicyNetwork(spec, generator)
+    with torch.no_grad():  # an untrained network does not look at its book; this one does
+        for weight in (network.book_score_weight, network.exposure_weight):
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    return network
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[[MarketTensors, int], PolicyNetwork]:
+    """Return a maker of networks from a market and a seed."""
+    return _network
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +12,7 @@ from agents.baselines import Schedule
 from agents.ensemble import Fixed, Hedge
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from agents.network_spec import NetworkSpec
 from agents.networks import PolicyNetwork
-from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import BatchEnv
 from envs.costs import CostModel
 from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
@@ -30,31 +29,13 @@ from evaluation.contest import INDEX, Contest, index_book, run_contest, run_poli
 from evaluation.metrics import metrics, sharpe_difference
 from market.dataset import Dataset
 
+NetworkMaker = Callable[[MarketTensors, int], PolicyNetwork]
 LINEAR = CostModel(commission_bp=2.0, spread_bp=10.0, impact=0.0, borrow_rate=0.0)
 
 
 def _linear(window: BacktestWindow, *scales: float) -> BacktestWindow:
     settings = replace(window.settings, costs=LINEAR)
     return replace(window, settings=settings, cost_scales=scales)
-
-
-def _network(market: MarketTensors, seed: int) -> PolicyNetwork:
-    spec = NetworkSpec(
-        asset_features=market.asset_features.shape[-1],
-        market_features=market.market_features.shape[-1],
-        book_asset=BOOK_ASSET_FEATURES,
-        book=BOOK_FEATURES,
-        members=2,
-        hidden=8,
-        dropout=0.2,
-        attention=False,
-    )
-    generator = torch.Generator().manual_seed(seed)
-    network = PolicyNetwork(spec, generator)
-    with torch.no_grad():  # an untrained network does not look at its book; this one does
-        for weight in (network.book_score_weight, network.exposure_weight):
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
-    return network
 
 
 def _same(one: Book, other: Book, tolerance: float = 1e-9) -> None:
@@ -153,8 +134,9 @@ def test_all_cost_scales_at_once_equal_one_run_each(
     window: BacktestWindow,
     mandates: list[Mandate],
     schedules: dict[str, Schedule],
+    network: NetworkMaker,
 ) -> None:
-    policies = {mandate.policy: _network(market, 1) for mandate in mandates}
+    policies = {mandate.policy: network(market, 1) for mandate in mandates}
     scales = (0.5, 1.0, 4.0)
     together = run_agents(
         dataset.bars, market, replace(window, cost_scales=scales), mandates, policies
@@ -178,9 +160,13 @@ def test_all_cost_scales_at_once_equal_one_run_each(
 
 
 def test_the_ensemble_of_one_agent_is_that_agents_book(
-    dataset: Dataset, market: MarketTensors, window: BacktestWindow, mandates: list[Mandate]
+    dataset: Dataset,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: list[Mandate],
+    network: NetworkMaker,
 ) -> None:
-    policies = {"middle": _network(market, 2)}
+    policies = {"middle": network(market, 2)}
     result = run_agents(dataset.bars, market, window, mandates[1:], policies)
     track = ensemble_schedules(result, Fixed(None), dataset.regime[window.rows])
     ensemble = run_schedules(dataset.bars, market, window, {ENSEMBLE: track})[ENSEMBLE]
@@ -208,23 +194,24 @@ def test_networks_play_as_when_everything_is_computed_at_each_step(
     market: MarketTensors,
     window: BacktestWindow,
     mandates: list[Mandate],
+    network: NetworkMaker,
 ) -> None:
-    policies = {"careful": None, "middle": _network(market, 5)}
+    policies = {"careful": None, "middle": network(market, 5)}
     books = run_agents(dataset.bars, market, window, mandates, policies).books
     env = BatchEnv(market, mandates, window.settings, window.rows, window.cash_rate)
     env.reset(torch.tensor([window.rows.start]))
-    network = policies["middle"]
-    assert network is not None
+    played = policies["middle"]
+    assert played is not None
     nav = [[window.settings.capital] * 2]
     for row in range(window.rows.start, window.rows.stop - 1):
         seen = env.observe()
         action = torch.zeros(1, 2, market.n_assets + 1)
         investable = market.investable[row]
         with torch.no_grad():
-            encoding = network.encode(
+            encoding = played.encode(
                 market.asset_features[row], market.market_features[row], investable
             )
-            action[0, 1] = network.act(encoding, seen.asset[0, 1], seen.book[0, 1], investable)
+            action[0, 1] = played.act(encoding, seen.asset[0, 1], seen.book[0, 1], investable)
         nav.append(env.step(action).outcome.nav_after[0].tolist())
     own = np.column_stack([books[mandate.name][1].nav for mandate in mandates])
     np.testing.assert_allclose(own, nav, rtol=1e-6)  # float32 networks in another order of sums
@@ -240,6 +227,7 @@ def test_nothing_up_to_a_session_depends_on_a_later_one(
     window: BacktestWindow,
     mandates: list[Mandate],
     schedules: dict[str, Schedule],
+    network: NetworkMaker,
 ) -> None:
     cut = window.rows.start + 120
     random = torch.Generator().manual_seed(0)
@@ -250,7 +238,7 @@ def test_nothing_up_to_a_session_depends_on_a_later_one(
 
     names = ("open", "close", "volatility", "market_volatility", "beta", "asset_features")
     other = replace(market, **{name: disturbed(getattr(market, name)) for name in names})
-    policies = {mandate.policy: _network(market, 4) for mandate in mandates}
+    policies = {mandate.policy: network(market, 4) for mandate in mandates}
     one, two = (
         run_contest(
             dataset,

@@ -16,6 +16,7 @@ from evaluation.backtest import BacktestWindow
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT
 from evaluation.contest import INDEX, Contest, run_policy
 from evaluation.metrics import METRICS, by_regime, metrics, monthly_returns
+from evaluation.report import render
 from evaluation.summary import RunFacts, build, commit, write
 from evaluation.wording import ordered, table, verdict
 from market.dataset import Dataset
@@ -84,6 +85,11 @@ def test_a_book_that_never_moves_has_nulls_and_no_invented_numbers(
     assert row["cagr"] == row["volatility"] == row["turnover_annual"] == row["max_drawdown"] == 0.0
     assert "cannot be compared" in verdict(content) and "cash" in table(content)
     assert content["holdings"]["cash"]["mean_cash"] == 1.0
+    nothing = {"value": None, "standard_error": None, "in_training": None}
+    assert content["active_information_ratio"]["cash"] == nothing
+    assert content["average_weights"]["cash"]["sharpe"] is None
+    assert content["without_best_stock"] is None and "hedged" not in verdict(content)
+    assert "Luck, timing or one stock?" in render(content, contest)
 
 
 def test_equal_weight_is_itself(summary: Summary) -> None:
@@ -171,6 +177,28 @@ def test_to_beat_a_yardstick_the_interval_must_exclude_zero(
 ) -> None:
     text = verdict(_with_difference(summary, low, high))
     assert says in text and not_says not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (
+            0.61,
+            "careful and middle earn an excess that is 2 standard errors above zero, before any",
+        ),
+        (0.59, "no policy earns an excess that is 2 standard errors above zero. Active"),
+    ],
+)
+def test_what_beta_leaves_is_called_an_excess_from_two_standard_errors_on(
+    value: float, says: str, summary: Summary
+) -> None:
+    changed = copy.deepcopy(summary)
+    for name in ("careful", "middle"):
+        changed["active_information_ratio"][name] |= {"value": value, "standard_error": 0.3}
+    changed["active_information_ratio"][ENSEMBLE] |= {"value": None, "standard_error": None}
+    text = verdict(changed)
+    assert f"With the beta to equal weight (1/N) hedged, {says}" in text
+    assert f"standard error: careful +{value} ± 0.30; middle +{value} ± 0.30." in text
 
 
 def test_the_verdict_promises_control_and_repeats_every_note(summary: Summary) -> None:
