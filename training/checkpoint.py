@@ -49,6 +49,9 @@ class Checkpoint:
         unfinished = path.with_suffix(f".{os.getpid()}")
         save_file(tensors, unfinished)
         unfinished.replace(path)
+        last = self.running(part)
+        if last is not None:
+            rmtree(last)
         return networks
 
     def running(self, part: str) -> Path | None:

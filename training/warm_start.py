@@ -14,6 +14,7 @@ from torch import Tensor
 
 from agents.market_tensors import MarketTensors
 from agents.networks import PolicyNetwork
+from market.errors import InputError
 from training.config import RankerSettings
 from training.seeds import generator_of
 
@@ -44,12 +45,15 @@ def warm_start(
         The mean squared error of the last tenth of the updates, by policy.
 
     Raises:
-        ValueError: if no session of `rows` has a label.
+        InputError: if no session of `rows` has a label.
     """
     labels, valid = forward_labels(market, rows, settings.horizon)
     days = torch.nonzero(valid.any(-1)).squeeze(-1)
     if not len(days):
-        raise ValueError(f"rows {rows.start}:{rows.stop} hold no label of {settings.horizon} days")
+        raise InputError(
+            f"pretrain.horizon is {settings.horizon}: no label of that many sessions ends inside "
+            f"the {rows.stop - rows.start} sessions to learn from"
+        )
     loss = {}
     for policy, network in networks.items():
         generator = generator_of(seed, "warm_start", policy, device=str(market.device))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agents.market_tensors import MarketTensors
+from market.errors import InputError
 from training.society import Society
 from training.warm_start import fill_returns, forward_labels, warm_start
 
@@ -155,7 +156,7 @@ def test_rows_without_a_label_are_refused(
     society_of: Callable[..., Society], settings: Callable[..., Any]
 ) -> None:
     society = society_of()
-    with pytest.raises(ValueError, match="rows 0:20 hold no label of 21 days"):
+    with pytest.raises(InputError, match=r"pretrain.horizon is 21: .* the 20 sessions"):
         warm_start(
             society.new_networks(1), society.market, slice(0, 20), settings("pretrain", "ranker"), 1
         )
