@@ -84,6 +84,8 @@ def _unknown_key(key: str, root: str) -> str:
         inside = [name.rpartition(".")[2] for name in keys if name.rpartition(".")[0] == parent]
         hint = f"{parent} has {', '.join(inside)}" if parent and inside else "see --help for keys"
         return f"unknown key {key}; {hint}"
+    if close[0] == key:
+        return f"{key} does not exist under the groups that were chosen; see --cfg job"
     return f"unknown key {key}, did you mean {close[0]}?"
 
 

@@ -5,7 +5,8 @@ import sys
 
 from cli.config import TrainConfig, verb
 from evaluation.wording import table, verdict
-from training.train import Configuration, run
+from training.configuration import Configuration
+from training.train import run
 
 
 @verb(TrainConfig)

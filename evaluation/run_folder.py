@@ -1,7 +1,9 @@
 """Where a run leaves its files, so that a killed run never harms the last good one."""
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from market.errors import InputError
 RUNS = Path("runs")
 LATEST = "latest"
 SUMMARY = "summary.json"
+LOCK = ".lock"
 
 
 def open_run(out: str | None, verb: str, seed: int) -> Path:
@@ -45,6 +48,24 @@ def open_run(out: str | None, verb: str, seed: int) -> Path:
     if occupied:
         raise InputError(f"out={folder} is not empty: a run is never written over another")
     return folder
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep every other run out of a folder, until this one ends in whatever way.
+
+    Raises:
+        InputError: if a running command has claimed it.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder} is being written by a command that still runs") from None
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def write_results(folder: Path, summary: Mapping[str, Any], contest: Contest) -> None:

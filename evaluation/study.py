@@ -14,7 +14,7 @@ from envs.batch import EnvSettings
 from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import run_contest, run_policy
-from evaluation.run_folder import open_run, publish, write_results
+from evaluation.run_folder import claimed, open_run, publish, write_results
 from evaluation.summary import RunFacts
 from evaluation.summary import build as build_summary
 from market.build import build
@@ -69,34 +69,35 @@ def study(
     window = BacktestWindow(data.test, settings, market.cash_rate)
     prepared = time.perf_counter()
     folder = open_run(out, "backtest", seed)
-    known = all_baselines(data, mandates)
-    if trained is None:
-        name, schedule = _schedule(policy, data, mandates)
-        contest = run_policy(data, tensors, window, name, schedule, known)
-    else:
-        contest = run_contest(
-            data,
-            tensors,
-            window,
-            mandates,
-            {mandate.policy: trained.networks.get(mandate.policy) for mandate in mandates},
-            trained.manifest.ensemble,
-            known,
+    with claimed(folder):
+        known = all_baselines(data, mandates)
+        if trained is None:
+            name, schedule = _schedule(policy, data, mandates)
+            contest = run_policy(data, tensors, window, name, schedule, known)
+        else:
+            contest = run_contest(
+                data,
+                tensors,
+                window,
+                mandates,
+                {mandate.policy: trained.networks.get(mandate.policy) for mandate in mandates},
+                trained.manifest.ensemble,
+                known,
+            )
+        finished = time.perf_counter()
+        facts = RunFacts(
+            run_id=folder.name,
+            command=command,
+            seed=seed,
+            seconds={"market": prepared - started, "backtest": finished - prepared},
+            artefact=None if trained is None else str(trained.folder),
+            assumed_adv=market.assumed_adv,
+            costs=settings.costs,
+            trials=None if trained is None else trained.manifest.trials,
         )
-    finished = time.perf_counter()
-    facts = RunFacts(
-        run_id=folder.name,
-        command=command,
-        seed=seed,
-        seconds={"market": prepared - started, "backtest": finished - prepared},
-        artefact=None if trained is None else str(trained.folder),
-        assumed_adv=market.assumed_adv,
-        costs=settings.costs,
-        trials=None if trained is None else trained.manifest.trials,
-    )
-    summary = build_summary(facts, data, contest, {})
-    write_results(folder, summary, contest)
-    publish(folder)
+        summary = build_summary(facts, data, contest, {})
+        write_results(folder, summary, contest)
+        publish(folder)
     return folder, summary
 
 

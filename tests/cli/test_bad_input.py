@@ -47,6 +47,10 @@ def test_an_unknown_verb_is_named_with_the_nearest_one(tercet):
     one_line(tercet("trian"), "trian", "train")
 
 
+def test_a_key_of_another_choice_of_its_group_is_named(tercet):
+    one_line(tercet("train", "pretrain=none", "pretrain.updates=5"), "pretrain.updates", "groups")
+
+
 def test_a_missing_value_says_how_to_give_it(tercet):
     one_line(tercet("backtest", "market=files"), "market.path")
 

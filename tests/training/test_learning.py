@@ -17,9 +17,10 @@ from market.sources.synthetic import planted_drift
 from risk import measures
 from training.algorithm import Trainer
 from training.config import RankerSettings
+from training.configuration import Configuration
 from training.selection import decide, inner_windows, validate
 from training.society import Society
-from training.train import Configuration, make_society
+from training.train import make_society
 from training.warm_start import warm_start
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]

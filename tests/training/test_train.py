@@ -13,9 +13,10 @@ from agents import artefact
 from evaluation import run_folder
 from market.errors import InputError
 from training import stages, train
+from training.configuration import Configuration
 from training.progress import Narrator
 from training.tracking import KEYS
-from training.train import Configuration, run
+from training.train import run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
