@@ -2,8 +2,8 @@
 
 Each seed is one `tercet train` on the default windows and one `tercet backtest` per stage; further
 arguments go to both. Test data choose nothing here: every seed and every stage counts. A line has
-the interquartile mean of the Sharpe ratio with its 95 % bootstrap interval over the seeds (of fewer
-than four seeds the median and the range) and the medians of the other numbers.
+the medians over the seeds, and beside the Sharpe ratio the 95 % bootstrap interval of its
+interquartile mean (of fewer than four seeds the range).
 
     python -m benchmarks.seeds [out=folder] [seeds=1,2,3,4,5] [override ...]
 """
@@ -67,8 +67,8 @@ def collect(rows: dict[str, list[Row]], prefix: str, summary: dict[str, Any]) ->
 def middle(every: list[Row]) -> Row:
     """Return the median of each number over the seeds, and an interval of the Sharpe ratio.
 
-    From four seeds on the Sharpe ratio is the interquartile mean with its 95 % bootstrap interval;
-    of fewer it is the median with the range.
+    From four seeds on that is the 95 % bootstrap interval of the interquartile mean; of fewer it is
+    the range.
     """
     numbers = {
         name: statistics.median(
@@ -80,7 +80,7 @@ def middle(every: list[Row]) -> Row:
     low, high = float(sharpes.min()), float(sharpes.max())
     if len(sharpes) >= ENOUGH:
         found = interquartile_mean_interval(sharpes, np.random.default_rng(0))
-        numbers["sharpe"], low, high = found.value, found.low, found.high
+        low, high = found.low, found.high
     return {**numbers, "sharpe_low": low, "sharpe_high": high}
 
 
