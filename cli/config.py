@@ -9,8 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
 import training.config
-from envs.make import CONF, register_schemas
-from market.errors import InputError
+from envs.make import CONF, register_schemas, typed
 
 Config = TypeVar("Config")
 
@@ -86,7 +85,7 @@ def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[]
     def decorate(run: Callable[[Config], None]) -> Callable[[], None]:
         def task(composed: DictConfig) -> None:
             try:
-                run(_typed(composed, kind))
+                run(typed(composed, kind))
             except Exception as error:
                 raise Failed(error) from error
 
@@ -98,18 +97,3 @@ def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[]
         return application
 
     return decorate
-
-
-def _typed(composed: DictConfig, kind: type[Config]) -> Config:
-    """Turn a composed configuration into its typed objects, once.
-
-    Raises:
-        InputError: if a value is out of range; names the key and the value.
-    """
-    try:
-        config = hydra.utils.instantiate(composed, _convert_="object")
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if not isinstance(config, kind):
-        raise TypeError(f"{type(config)} is not a {kind}")
-    return config

@@ -1,9 +1,11 @@
 """From `conf/` to an environment; the only module of this folder that meets Hydra."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 import agents.config
 import envs.config
@@ -17,6 +19,9 @@ from envs.config import MakeEnvConfig, Window
 from envs.costs import require_traded_value
 from envs.market_env import MarketEnv
 from market.build import build
+from market.errors import InputError
+
+Config = TypeVar("Config")
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -29,7 +34,7 @@ def make_env(*overrides: str) -> MarketEnv:
             "env.costs.spread_bp=2", "window=test".
 
     Raises:
-        InputError: if the market's data cannot be used.
+        InputError: if a value is out of range or the market's data cannot be used.
         hydra.errors.HydraException: if an override names nothing.
     """
     config = _compose(list(overrides))
@@ -53,6 +58,21 @@ def register_schemas() -> None:
         package.config.register()
 
 
+def typed(composed: DictConfig, kind: type[Config]) -> Config:
+    """Turn a composed configuration into its typed objects, once.
+
+    Raises:
+        InputError: if a value is out of range; names the key and the value.
+    """
+    try:
+        config = hydra.utils.instantiate(composed, _convert_="object")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if not isinstance(config, kind):
+        raise TypeError(f"{type(config)} is not a {kind}")
+    return config
+
+
 def _compose(overrides: list[str]) -> MakeEnvConfig:
     """Compose and instantiate, also from inside a Hydra application."""
     register_schemas()
@@ -61,8 +81,7 @@ def _compose(overrides: list[str]) -> MakeEnvConfig:
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("make_env", overrides)
-        config: MakeEnvConfig = hydra.utils.instantiate(composed, _convert_="object")
-        return config
+        return typed(composed, MakeEnvConfig)
     finally:
         if outer is not None:
             GlobalHydra.instance().clear()
