@@ -129,15 +129,6 @@ class Manifest:
             raise InputError(f"not a manifest: {error!r}") from error
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of an artefact whose files are all whole.
-
-    Raises:
-        InputError: naming the file that is missing, damaged or of another format.
-    """
-    return parse_manifest(folder, read_verified(folder))
-
-
 def parse_manifest(folder: Path, contents: Mapping[str, bytes]) -> Manifest:
     """Return the manifest among the verified contents of an artefact's folder."""
     try:

@@ -15,8 +15,6 @@ from risk.projection import sector_index
 if TYPE_CHECKING:
     from market.dataset import Dataset
 
-TRADING_DAYS = 252
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarketTensors:

@@ -5,7 +5,7 @@ h units each, H = S h. The market part (`encode`) depends on the day alone, so i
 per day and gathered for every book; `act` adds what depends on the book. Everything is float32.
 
 A name that is not investable influences nothing: it is left out of every mean, its mean action is
-0 and it has no part in `log_prob` or `entropy`.
+0 and it has no part in `entropy`.
 
 Source:
     Zaheer et al., "Deep Sets", 2017 (pooling); Vaswani et al., 2017 (attention).
@@ -18,14 +18,6 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from agents.network_spec import NetworkSpec
-
-__all__ = [
-    "NetworkSpec",
-    "PolicyNetwork",
-    "entropy",
-    "log_prob",
-    "pool",
-]
 
 VALUE_HIDDEN = 32
 INITIAL_STD = (0.15, 0.05)  # of the scores' and of the exposure's exploration noise
@@ -178,22 +170,13 @@ def pool(values: Tensor, mask: Tensor) -> Tensor:
     return total / mask.sum(-2, keepdim=True).clamp_min(1.0)
 
 
-def log_prob(action: Tensor, mean: Tensor, log_std: Tensor, investable: Tensor) -> Tensor:
-    """Return the log density (...) of actions under independent normals.
+def entropy(log_std: Tensor, investable: Tensor) -> Tensor:
+    """Return the entropy (...) of the exploration around the mean action, in nats.
 
     Args:
-        action: (..., N + 1) as drawn, before any clamping.
-        mean: (..., N + 1).
-        log_std: (2,) of every score, and of the exposure.
+        log_std: (2,) of every score, and of the exposure, each an independent normal.
         investable: (..., N); other names contribute 0.
     """
-    std = _per_action(log_std, mean)
-    density = -0.5 * ((action - mean) / std.exp()).square() - std - 0.5 * math.log(2.0 * math.pi)
-    return (density * _counted(investable, mean)).sum(-1)
-
-
-def entropy(log_std: Tensor, investable: Tensor) -> Tensor:
-    """Return the entropy (...) of the same normals, in nats; it does not depend on the mean."""
     each = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
     return investable.to(log_std.dtype).sum(-1) * each[0] + each[1]
 
@@ -208,16 +191,6 @@ def _by_member(values: Tensor, weight: Tensor) -> Tensor:
     members, hidden, _ = weight.shape
     units = values.reshape(-1, members, hidden).transpose(0, 1)
     return torch.bmm(units, weight).transpose(0, 1).reshape(values.shape)
-
-
-def _per_action(log_std: Tensor, mean: Tensor) -> Tensor:
-    """Return (N + 1,) log deviations: the scores share one, the exposure has its own."""
-    return torch.cat([log_std[:1].expand(mean.shape[-1] - 1), log_std[1:]])
-
-
-def _counted(investable: Tensor, mean: Tensor) -> Tensor:
-    """Return (..., N + 1) 1 for the actions that mean something, else 0."""
-    return functional.pad(investable.to(mean.dtype), (0, 1), value=1.0)
 
 
 def _dropout(values: Tensor, share: float, generator: Generator | None) -> Tensor:

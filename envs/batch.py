@@ -5,8 +5,7 @@ PettingZoo environment all step this class; a batch of one is the same as one ro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,8 +18,6 @@ from agents.rewards import RewardInputs, RewardState, reward, stack_weights
 from envs.costs import CostModel
 from envs.kernel import Books, Outcome, Prices, held_weights, reset, step
 from envs.rules import TradingRules
-
-State = TypeVar("State")  # a dataclass whose fields are tensors with E rows
 
 # What a session leaves of a book's NAV at least, for its reward: the log growth of a book that
 # loses everything stays finite.
@@ -154,21 +151,6 @@ class BatchEnv:
         if self.rules is not None:
             self.rules.reset(*shape)
 
-    def restart(self, where: Tensor, start: Tensor, sessions: int) -> None:
-        """Reset the environments chosen by `where` (E,) bool to rows `start`; keep the others."""
-        books, tilt, reward_state = self.books, self.tilt, self.reward_state
-        last, alive = self.last, self.alive
-        rule_state = None if self.rules is None else self.rules.state
-        self.reset(start, sessions)
-        keep = ~where
-        self.books = _keep(keep, books, self.books)
-        self.tilt = torch.where(_fit(keep, tilt), tilt, self.tilt)
-        self.reward_state = _keep(keep, reward_state, self.reward_state)
-        self.last = torch.where(keep, last, self.last)
-        self.alive = torch.where(_fit(keep, alive), alive, self.alive)
-        if self.rules is not None and rule_state is not None:
-            self.rules.state = _keep(keep, rule_state, self.rules.state)
-
     def observe(self) -> BookObservation:
         """Return what the agents see after the close of the current row."""
         books = self.books
@@ -242,17 +224,3 @@ def _check_adv(market: MarketTensors, rows: slice) -> None:
             f"impact costs need the traded value of every name: it is unknown for asset {asset} "
             f"in session {rows.start + session}; set market.assumed_adv"
         )
-
-
-def _fit(where: Tensor, like: Tensor) -> Tensor:
-    """Append axes to an (E,) mask until it broadcasts against `like`."""
-    return where.reshape(-1, *(1,) * (like.dim() - 1))
-
-
-def _keep(keep: Tensor, old: State, new: State) -> State:
-    """Return a state whose rows are `old` where `keep`, else `new`."""
-    rows: dict[str, Any] = {}
-    for item in fields(new):  # type: ignore[arg-type]  # TypeVar cannot say "dataclass"
-        fresh = getattr(new, item.name)
-        rows[item.name] = torch.where(_fit(keep, fresh), getattr(old, item.name), fresh)
-    return type(new)(**rows)

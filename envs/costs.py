@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from market.bars import TRADING_DAYS
 from market.errors import InputError
 
 if TYPE_CHECKING:
     from market.dataset import Dataset
 
 BASIS_POINT = 1e-4
-TRADING_DAYS = 252
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.market_tensors import TRADING_DAYS, MarketTensors
+from agents.market_tensors import MarketTensors
 from envs.costs import CostBreakdown, CostModel, borrow_cost, impact_rate, trading_cost
+from market.bars import TRADING_DAYS
 
 # A pass shrinks the error of NAV-after-cost by about the cost rate (6e-4 for 6 bp).
 FIXED_POINT_PASSES = 4

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.market_tensors import TRADING_DAYS
 from evaluation.books import Book
 from evaluation.contest import INDEX
 from evaluation.statistics import Interval, paired_bootstrap, probabilistic_sharpe
-from market.bars import FloatArray
+from market.bars import TRADING_DAYS, FloatArray
 from risk import measures
 
 LEVEL = 0.95  # of value at risk and of expected shortfall

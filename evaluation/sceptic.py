@@ -14,11 +14,11 @@ from agents import baselines
 from agents.baselines import Schedule
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
-from agents.market_tensors import TRADING_DAYS, MarketTensors
+from agents.market_tensors import MarketTensors
 from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.players import Policies
-from market.bars import FloatArray
+from market.bars import TRADING_DAYS, FloatArray
 from market.dataset import Dataset
 
 # The last ten years of the train window: all of it would cost more time than the contest itself.

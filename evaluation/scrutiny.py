@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.market_tensors import TRADING_DAYS
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.contest import Contest
 from evaluation.degeneracy import Behaviour, degeneracy, train_test_gap
 from evaluation.metrics import sharpe_difference
 from evaluation.statistics import Estimate, Interval, active_information_ratio
+from market.bars import TRADING_DAYS
 from risk import measures
 
 TARGETED = "volatility_target"  # how the names of the volatility-targeted baselines begin

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.bars import FloatArray
-from market.factor_model import SESSIONS_PER_YEAR, WINDOW
+from market.bars import TRADING_DAYS, FloatArray
+from market.factor_model import WINDOW
 from market.indicator_arrays import indicator_arrays
 from market.regimes import Market
 from market.rolling import enough, lagged, window_max, window_mean, window_std, window_sum
@@ -81,7 +81,7 @@ def idiosyncratic_momentum(market: Market, sessions: int, skip: int) -> FloatArr
     shared = np.where(known, model.market_return[:, None], np.nan)
     own = lagged(window_sum(model.returns, length), skip)
     common = lagged(window_sum(shared, length), skip)
-    spread = model.idiosyncratic_volatility * np.sqrt(length / SESSIONS_PER_YEAR)
+    spread = model.idiosyncratic_volatility * np.sqrt(length / TRADING_DAYS)
     summed = lagged(enough(known, length).astype(np.float64), skip) == 1.0
     defined = model.known & summed & (spread > 0.0)
     return np.where(defined, own - model.beta * common, np.nan) / np.where(defined, spread, 1.0)

@@ -17,6 +17,7 @@ BoolArray = NDArray[np.bool_]
 DateArray = NDArray[np.datetime64]
 
 PRICE_FIELDS = ("open", "high", "low", "close")
+TRADING_DAYS = 252  # sessions of a year, wherever daily numbers become annual ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)

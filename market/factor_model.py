@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from market.bars import Bars, BoolArray, FloatArray
+from market.bars import TRADING_DAYS, Bars, BoolArray, FloatArray
 from market.rolling import enough, lagged, window_count, window_mean, window_std, window_sum
 
-SESSIONS_PER_YEAR = 252
 WINDOW = 252  # sessions of beta, volatility and idiosyncratic volatility
 HALF_LIFE = 21  # sessions of the market's EWMA volatility
 PRIOR_VOLATILITY = 0.16  # annual; what the EWMA starts from, its weight halves every half-life
@@ -79,13 +78,13 @@ def ewma_volatility(returns: FloatArray, half_life: int) -> FloatArray:
         J.P. Morgan/Reuters, "RiskMetrics Technical Document", 1996, section 5.2.
     """
     decay = 0.5 ** (1.0 / half_life)
-    variance = PRIOR_VOLATILITY**2 / SESSIONS_PER_YEAR
+    variance = PRIOR_VOLATILITY**2 / TRADING_DAYS
     result = np.empty(len(returns))
     for t, value in enumerate(returns.tolist()):
         if np.isfinite(value):
             variance = decay * variance + (1.0 - decay) * value * value
         result[t] = variance
-    annual: FloatArray = np.sqrt(result * SESSIONS_PER_YEAR)
+    annual: FloatArray = np.sqrt(result * TRADING_DAYS)
     return annual
 
 
@@ -109,12 +108,12 @@ def fit(bars: Bars) -> FactorModel:
     estimated = enough(known, WINDOW) & (market_square > 0.0)
     slope = covariance / np.where(estimated, market_square, 1.0)
     residual_square = np.maximum(own_square - slope * covariance, 0.0)
-    annual = SESSIONS_PER_YEAR / np.maximum(count - 2.0, 1.0)  # two fitted numbers a name
+    annual = TRADING_DAYS / np.maximum(count - 2.0, 1.0)  # two fitted numbers a name
     return FactorModel(
         returns=returns,
         market_return=market_return,
         market_volatility=market_volatility,
-        volatility=window_std(returns, WINDOW) * np.sqrt(SESSIONS_PER_YEAR),
+        volatility=window_std(returns, WINDOW) * np.sqrt(TRADING_DAYS),
         beta=np.where(estimated, slope, 1.0),
         idiosyncratic_volatility=np.where(
             estimated, np.sqrt(residual_square * annual), market_volatility[:, None]
@@ -139,8 +138,8 @@ def turbulence(model: FactorModel) -> FloatArray:
     """
     mean = lagged(window_mean(model.returns, WINDOW), 1)
     beta = lagged(model.beta, 1)
-    market_variance = lagged(model.market_volatility, 1) ** 2 / SESSIONS_PER_YEAR
-    residual_variance = lagged(model.idiosyncratic_volatility, 1) ** 2 / SESSIONS_PER_YEAR
+    market_variance = lagged(model.market_volatility, 1) ** 2 / TRADING_DAYS
+    residual_variance = lagged(model.idiosyncratic_volatility, 1) ** 2 / TRADING_DAYS
     estimated = lagged(model.known.astype(np.float64), 1) == 1.0
     mask = estimated & np.isfinite(model.returns) & np.isfinite(mean)
 

@@ -12,13 +12,12 @@ import numpy as np
 from agents.networks import PolicyNetwork
 from evaluation.backtest import AgentsResult, BacktestWindow, run_agents
 from evaluation.statistics import newey_west_lags, newey_west_standard_error
-from market.bars import Bars, FloatArray
+from market.bars import TRADING_DAYS, Bars, FloatArray
 from market.errors import InputError
 from risk import measures
 from training.config import SelectionSettings
 from training.society import Society
 
-TRADING_DAYS = 252
 SHORTEST_VALIDATION = 63  # sessions; less decides nothing
 
 Networks = Mapping[str, PolicyNetwork | None]  # by policy; None plays the rule

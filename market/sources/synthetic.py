@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from market.bars import Bars, DateArray, FloatArray
+from market.bars import TRADING_DAYS, Bars, DateArray, FloatArray
 from market.calendar import iso_date, sessions
 from market.errors import InputError
 from market.load import MarketConfig
 
 NIGHT = 0.3
-SESSIONS_A_YEAR = 252
 SECTORS = ("Alpha", "Beta", "Gamma", "Delta", "Epsilon")
 FIRST_PRICE = 50.0
 DAILY_NOTIONAL = 5e7
@@ -158,11 +157,11 @@ def _log_drift(config: SyntheticMarket, stream: np.random.Generator) -> FloatArr
     Row t + 2 belongs to the decision of row t: the first two act on the first session only.
     """
     shape = (config.sessions + 2, config.assets)
-    common = config.market_drift / SESSIONS_A_YEAR
+    common = config.market_drift / TRADING_DAYS
     if config.world is World.zero_alpha:
         return np.full(shape, common)
     keep = 0.5 ** (1.0 / config.drift_half_life)
-    shocks = stream.standard_normal(shape) * config.drift_dispersion / SESSIONS_A_YEAR
+    shocks = stream.standard_normal(shape) * config.drift_dispersion / TRADING_DAYS
     drift = np.empty(shape)
     drift[0] = shocks[0]
     for row in range(1, len(drift)):
@@ -177,7 +176,7 @@ def _log_returns(
     shape = (config.sessions, config.assets)
     if config.world is World.regimes:
         regime = _regime_path(config.sessions, streams["regime"])
-        drift = np.repeat(REGIMES[regime, 0] / SESSIONS_A_YEAR, 2).reshape(-1, 2, 1)
+        drift = np.repeat(REGIMES[regime, 0] / TRADING_DAYS, 2).reshape(-1, 2, 1)
         scale = REGIMES[regime, 1][:, None]
         beta = streams["beta"].uniform(0.6, 1.4, config.assets)
         shared = 0.3  # of the idiosyncratic variance, by the sector

@@ -77,34 +77,6 @@ def test_a_batch_is_its_single_environments_over_long_hostile_episodes(
             assert torch.equal(step.terminated[row], alone.terminated[0])
 
 
-def test_a_restart_leaves_the_other_rows_alone_and_starts_its_own_afresh(
-    random_market: Build, batch: MakeBatch, ruled: list[Mandate]
-) -> None:
-    market = random_market(2, sessions=200)
-    env, kept, fresh = (batch(market, ruled) for _ in range(3))
-    start, again = torch.tensor([0, 5, 9, 2]), torch.tensor([0, 33, 0, 7])
-    where = torch.tensor([False, True, False, True])
-    env.reset(start, 150)
-    kept.reset(start, 150)
-    fresh.reset(again, 80)
-    for k, action in enumerate(random_actions(2, 110, 4, 3, 6)):
-        if k == 50:
-            env.restart(where, again, 80)
-        step, old = env.step(action), kept.step(action)
-        seen = env.observe()
-        for mine, theirs in zip(money_of(step), money_of(old), strict=True):
-            assert torch.equal(mine[~where], theirs[~where])
-        assert torch.equal(seen.book[~where], kept.observe().book[~where])
-        assert torch.equal(env.alive[~where], kept.alive[~where])
-        assert torch.equal(step.truncated[~where], old.truncated[~where])
-        if k >= 50:
-            new = fresh.step(action)
-            for mine, theirs in zip(money_of(step), money_of(new), strict=True):
-                assert torch.equal(mine[where], theirs[where])
-            assert torch.equal(seen.asset[where], fresh.observe().asset[where])
-            assert torch.equal(step.truncated[where], new.truncated[where])
-
-
 def test_agents_may_come_in_any_order_and_number_under_linear_costs(
     random_market: Build, batch: MakeBatch, three_mandates: Callable[[], list[Mandate]]
 ) -> None:
@@ -324,22 +296,6 @@ def test_a_ruined_book_is_terminated_once_sold_and_paid_nothing_more(
     assert not env.books.shares[0, 0].any()
     assert not any(bool(step.terminated[0, 1]) for step in steps)
     assert env.alive.tolist() == [[False, True]]
-
-
-def test_a_restart_revives_its_own_rows_and_no_others(
-    falling: MarketTensors, batch: MakeBatch, settings: MakeSettings, mandate: MakeMandate
-) -> None:
-    bold = mandate("bold", exposure=ExposureRule.full, base=BasePortfolio.none, tilt=30.0)
-    env = batch(falling, [bold], settings(ruin=0.3))
-    env.reset(torch.tensor([0, 0]))
-    action = torch.tensor([1.0, -1.0, 1.0]).expand(2, 1, 3)
-    for _ in range(10):
-        env.step(action)
-    assert env.alive.tolist() == [[False], [False]]
-    env.restart(torch.tensor([True, False]), torch.tensor([2, 2]), 5)
-    assert env.alive.tolist() == [[True], [False]]
-    step = env.step(action)
-    assert (step.reward != 0.0).tolist() == [[True], [False]]
 
 
 def test_a_book_that_loses_everything_leaves_finite_numbers(

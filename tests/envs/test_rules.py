@@ -1,7 +1,7 @@
 """Exits and breakers act at the next fill, for as long as they say, on the books that have them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -279,32 +279,3 @@ def test_rules_only_ever_reduce_and_every_one_of_them_acts(
         assert (got <= asked).all()
         acted |= (got < asked).any(-1).any(0)
     assert acted.tolist() == [True, True, False, True]
-
-
-def test_a_restart_forgets_the_rules_of_its_rows_and_keeps_the_others_to_the_bit(
-    random_market: Build, batch: MakeBatch, ruled: list[Mandate]
-) -> None:
-    market = random_market(6, sessions=160)
-    env, untouched = batch(market, ruled), batch(market, ruled)
-    generator = torch.Generator().manual_seed(6)
-    where = torch.tensor([True, False, True, False])
-    env.reset(torch.arange(4), sessions=150)
-    untouched.reset(torch.arange(4), sessions=150)
-    for session in range(140):
-        action = torch.rand(4, 4, 7, generator=generator) * 2.0 - 1.0
-        if session == 40:
-            env.restart(where, torch.full((4,), 3), 20)
-            assert env.rules is not None
-            state = env.rules.state
-            assert not state.entry[where].any()
-            assert not state.age[where].any()
-            assert not state.stopped[where].any()
-            assert (state.peak_nav[where] == env.settings.capital).all()
-        env.step(action)
-        untouched.step(action)
-        assert env.rules is not None and untouched.rules is not None
-        if session >= 40:
-            for item in fields(RuleState):
-                kept = getattr(env.rules.state, item.name)[~where]
-                assert torch.equal(kept, getattr(untouched.rules.state, item.name)[~where])
-            assert torch.equal(env.books.shares[~where], untouched.books.shares[~where])

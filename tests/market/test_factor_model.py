@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from market.bars import Bars
+from market.bars import TRADING_DAYS, Bars
 from market.factor_model import (
-    SESSIONS_PER_YEAR,
     TURBULENCE_SHRINKAGE,
     WINDOW,
     FactorModel,
@@ -17,7 +16,7 @@ from market.factor_model import (
     turbulence,
 )
 
-YEAR = np.sqrt(SESSIONS_PER_YEAR)
+YEAR = np.sqrt(TRADING_DAYS)
 
 
 def bars_of(returns: np.ndarray) -> Bars:
@@ -68,7 +67,7 @@ def test_unknown_estimates_stand_in_as_the_dataset_says(model: FactorModel) -> N
 
 def test_ewma_volatility_is_that_of_pandas_once_its_start_has_faded(returns: np.ndarray) -> None:
     series = returns.mean(axis=1)
-    expected = np.sqrt((pd.Series(series) ** 2).ewm(halflife=21).mean() * SESSIONS_PER_YEAR)
+    expected = np.sqrt((pd.Series(series) ** 2).ewm(halflife=21).mean() * TRADING_DAYS)
     np.testing.assert_allclose(ewma_volatility(series, 21)[500:], expected[500:], rtol=1e-6)
 
 
@@ -101,9 +100,9 @@ def test_turbulence_is_the_mahalanobis_distance_under_the_dense_covariance(
 ) -> None:
     t = 500
     beta = model.beta[t - 1]
-    residual = model.idiosyncratic_volatility[t - 1] ** 2 / SESSIONS_PER_YEAR
+    residual = model.idiosyncratic_volatility[t - 1] ** 2 / TRADING_DAYS
     residual = (1 - TURBULENCE_SHRINKAGE) * residual + TURBULENCE_SHRINKAGE * residual.mean()
-    market = model.market_volatility[t - 1] ** 2 / SESSIONS_PER_YEAR
+    market = model.market_volatility[t - 1] ** 2 / TRADING_DAYS
     covariance = market * np.outer(beta, beta) + np.diag(residual)
     surprise = returns[t] - returns[t - WINDOW : t].mean(axis=0)
     expected = surprise @ np.linalg.solve(covariance, surprise) / 8

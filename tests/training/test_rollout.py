@@ -14,7 +14,13 @@ from agents.mandates import Mandate
 from envs.costs import CostModel
 from training import columns
 from training.config import RLSettings
-from training.rollout import Rollout, generalised_advantage, standardise
+from training.rollout import (
+    Rollout,
+    generalised_advantage,
+    log_density,
+    log_deviations,
+    standardise,
+)
 from training.seeds import generator_of
 from training.society import Society, encodings
 
@@ -185,3 +191,12 @@ def test_encoding_in_blocks_is_encoding_day_by_day(society_of: Callable[..., Soc
             market.asset_features[day], market.market_features[day], market.investable[day]
         )
         torch.testing.assert_close(found[step], expected)
+
+
+def test_the_density_of_a_component_is_that_of_its_own_normal_up_to_a_constant() -> None:
+    generator = torch.Generator().manual_seed(12)
+    mean, action = torch.randn(2, 5, 4, generator=generator, dtype=torch.float64)
+    deviations = log_deviations(torch.tensor([-1.5, -3.0], dtype=torch.float64), 3)
+    expected = torch.distributions.Normal(mean, deviations.exp()).log_prob(action)
+    found = log_density(action, mean, deviations)
+    torch.testing.assert_close(found - expected, torch.full_like(mean, 0.5 * np.log(2.0 * np.pi)))
