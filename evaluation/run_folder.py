@@ -1,6 +1,7 @@
 """Where a run leaves its files, so that a killed run never harms the last good one."""
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +12,14 @@ from typing import Any
 from evaluation.books import write_nav, write_trades
 from evaluation.contest import Contest
 from evaluation.report import write_report
-from evaluation.summary import write
+from evaluation.summary import Opening, write
+from market.dataset import Dataset
 from market.errors import InputError
 
 RUNS = Path("runs")
 LATEST = "latest"
 SUMMARY = "summary.json"
+OPENING = "test_window.json"
 LOCK = ".lock"
 
 
@@ -66,6 +69,50 @@ def claimed(folder: Path) -> Iterator[None]:
             yield
         finally:
             (folder / LOCK).unlink(missing_ok=True)
+
+
+def record_opening(folder: Path, data: Dataset, command: str) -> Opening:
+    """Write down that the test window is read, before anything is decided in it.
+
+    A run that dies afterwards has still seen the window, and its record stays; a resumed run keeps
+    the time of its first reading.
+
+    Args:
+        folder: of the run.
+        data: the market, with the test window.
+        command: as it was typed.
+
+    Raises:
+        InputError: if the record cannot be written.
+    """
+    first, last = (str(data.bars.dates[row]) for row in (data.test.start, data.test.stop - 1))
+    record = {
+        "opened": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "source": data.bars.source,
+        "first": first,
+        "last": last,
+    }
+    path = folder / OPENING
+    if path.exists():
+        record = json.loads(path.read_text())
+    try:
+        write(path, record)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    return Opening(record["opened"], _earlier_readings(folder.resolve(), record))
+
+
+def _earlier_readings(folder: Path, record: Mapping[str, str]) -> int:
+    """Return how many runs beside this one have read an overlapping window of the same source."""
+    count = 0
+    for path in folder.parent.glob(f"*/{OPENING}"):
+        if path.parent == folder or path.parent.is_symlink():  # `latest` is one of the others
+            continue
+        other = json.loads(path.read_text())
+        overlaps = other["first"] <= record["last"] and other["last"] >= record["first"]
+        count += overlaps and other["source"] == record["source"]
+    return count
 
 
 def write_results(folder: Path, summary: Mapping[str, Any], contest: Contest) -> None:

@@ -1,6 +1,7 @@
 """The sections of the report, as HTML made from the summary."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from evaluation import markup
 from evaluation.books import ENSEMBLE
@@ -216,6 +217,7 @@ def data(summary: Summary) -> str:
         ("fields", ", ".join(record["fields"])),
         ("training window", " to ".join(record["train"])),
         ("test window", " to ".join(record["test"])),
+        ("test window read", _reading(summary["test_window"])),
         ("sha256 of the data", record["sha256"]),
         ("commit", summary["commit"]),
         ("seed", number(summary["seed"], "d")),
@@ -223,8 +225,13 @@ def data(summary: Summary) -> str:
         ("starting capital of each book", number(summary["capital"], ",.0f")),
         ("cash rate", number(summary["cash_rate"], "z.2%")),
         ("daily traded value", "as measured" if adv is None else f"assumed: {adv}"),
-        ("trials so far", number(summary["trials"], "d")),
+        ("configurations compared", number(summary["trials"], "d")),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in summary["seconds"].items())),
         ("artefact", summary["artefact"] or "–"),
     ]
     return markup.table(("", ""), [(name, Cell(value, css="text")) for name, value in rows])
+
+
+def _reading(opening: Mapping[str, Any]) -> str:
+    earlier = opening["earlier_readings"]
+    return f"{opening['opened']}, after {earlier} earlier readings by the runs beside this one"

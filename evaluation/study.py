@@ -14,7 +14,7 @@ from envs.batch import EnvSettings
 from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import run_contest, run_policy
-from evaluation.run_folder import claimed, open_run, publish, write_results
+from evaluation.run_folder import claimed, open_run, publish, record_opening, write_results
 from evaluation.summary import RunFacts
 from evaluation.summary import build as build_summary
 from market.build import build
@@ -70,6 +70,7 @@ def study(
     prepared = time.perf_counter()
     folder = open_run(out, "backtest", seed)
     with claimed(folder):
+        opening = record_opening(folder, data, command)
         known = all_baselines(data, mandates)
         if trained is None:
             name, schedule = _schedule(policy, data, mandates)
@@ -93,6 +94,7 @@ def study(
             artefact=None if trained is None else str(trained.folder),
             assumed_adv=market.assumed_adv,
             costs=settings.costs,
+            opening=opening,
             trials=None if trained is None else trained.manifest.trials,
         )
         summary = build_summary(facts, data, contest, {})

@@ -23,6 +23,20 @@ COST_NUMBERS = ("cagr", "volatility", "sharpe", "max_drawdown", "turnover_annual
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """When a run read the sealed test window.
+
+    Args:
+        opened: UTC, as ISO 8601.
+        earlier_readings: of a window of the same source that overlaps with this one, recorded by
+            the runs beside this one.
+    """
+
+    opened: str
+    earlier_readings: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """What is known of a run besides its books.
 
@@ -34,7 +48,8 @@ class RunFacts:
         artefact: folder of the exported policies; None where nothing was trained.
         assumed_adv: configured daily traded value, one number or by symbol; None where measured.
         costs: the model at scale 1.
-        trials: configurations tried so far, this one included; None where nobody counted.
+        opening: of the test window.
+        trials: configurations that the run chose between; None where nothing was chosen.
     """
 
     run_id: str
@@ -44,6 +59,7 @@ class RunFacts:
     artefact: str | None
     assumed_adv: float | Mapping[str, float] | None
     costs: CostModel
+    opening: Opening
     trials: int | None = None
 
 
@@ -103,6 +119,7 @@ def build(
         "assumed_adv": facts.assumed_adv,
         "capital": contest.window.settings.capital,
         "trials": facts.trials,
+        "test_window": asdict(facts.opening),
         "cost_sensitivity": _cost_sensitivity(contest),
         "regimes": {
             name: by_regime(contest.book(name), regime, data.regime_names, cash_rate)
@@ -201,6 +218,11 @@ def _notes(data: Dataset, contest: Contest, facts: RunFacts) -> list[str]:
         notes.append(INDEX_NOTE)
     if facts.assumed_adv is not None:
         notes.append("The daily traded value is assumed, not measured: market.assumed_adv.")
+    if facts.opening.earlier_readings:
+        notes.append(
+            f"Runs beside this one had read the test window {facts.opening.earlier_readings} times "
+            f"before: what is chosen by looking at them is no longer out of sample."
+        )
     notes.append(
         f"Sharpe and Sortino ratios are measured against a cash rate of "
         f"{contest.window.cash_rate:.2%} a year."

@@ -17,9 +17,16 @@ from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import Contest, run_contest
-from evaluation.run_folder import SUMMARY, claimed, open_run, publish, write_results
+from evaluation.run_folder import (
+    SUMMARY,
+    claimed,
+    open_run,
+    publish,
+    record_opening,
+    write_results,
+)
 from evaluation.study import all_baselines
-from evaluation.summary import RunFacts, Stage
+from evaluation.summary import Opening, RunFacts, Stage
 from evaluation.summary import build as build_summary
 from market.build import build
 from market.dataset import Dataset
@@ -78,8 +85,11 @@ def run(
         with _timed(seconds, "backtest"):
             narrator.say("backtest out of sample ...")
             chosen = export(folder, data, society, trained, decisions, config)
+            opening = record_opening(folder, data, command)
             contest, books = backtest(folder, data, society, trained, chosen, decisions, config)
-        summary = build_summary(_facts(folder, config, command, seconds), data, contest, books)
+        summary = build_summary(
+            _facts(folder, config, command, seconds, opening), data, contest, books
+        )
         write_results(folder, summary, contest)
         tracker.finish(_final_numbers(summary, folder))
         checkpoint.discard()
@@ -173,7 +183,11 @@ def _tell(
 
 
 def _facts(
-    folder: Path, config: Configuration, command: str, seconds: Mapping[str, float]
+    folder: Path,
+    config: Configuration,
+    command: str,
+    seconds: Mapping[str, float],
+    opening: Opening,
 ) -> RunFacts:
     return RunFacts(
         run_id=folder.name,
@@ -183,6 +197,7 @@ def _facts(
         artefact=str(folder / ARTEFACT),
         assumed_adv=config.market.assumed_adv,
         costs=config.env.costs,
+        opening=opening,
         trials=1,
     )
 

@@ -19,7 +19,7 @@ from envs.batch import EnvSettings
 from envs.costs import CostModel
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import Contest, run_contest
-from evaluation.summary import RunFacts, Stage, build
+from evaluation.summary import Opening, RunFacts, Stage, build
 from market.bars import Bars
 from market.dataset import Dataset
 from market.features import FeatureConfig
@@ -170,6 +170,7 @@ def facts() -> RunFacts:
         artefact="artefact",
         assumed_adv=None,
         costs=COSTS,
+        opening=Opening("2020-01-02T03:04:05+00:00", 0),
         trials=1,
     )
 

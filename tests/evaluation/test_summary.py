@@ -246,3 +246,14 @@ def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> 
     assert commit().removesuffix("-dirty") == found.stdout.strip()
     monkeypatch.setenv("PATH", "")
     assert commit() and "\n" not in commit()
+
+
+def test_earlier_readings_of_the_test_window_are_said(
+    facts: RunFacts, dataset: Dataset, contest: Contest
+) -> None:
+    assert "had read the test window" not in verdict(build(facts, dataset, contest, {}))
+    often = replace(facts, opening=replace(facts.opening, earlier_readings=7))
+    content = build(often, dataset, contest, {})
+    assert content["test_window"] == {"opened": facts.opening.opened, "earlier_readings": 7}
+    assert "had read the test window 7 times before" in verdict(content)
+    assert "after 7 earlier readings" in render(content, contest)

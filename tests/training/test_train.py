@@ -114,7 +114,7 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
     assert (run_folder.RUNS / "latest").resolve() == folder.resolve()
     assert files(folder) == {
         "artefact", "config.json", "nav.parquet", "report.html", "stages", "summary.json",
-        "trades.parquet",
+        "test_window.json", "trades.parquet",
     }  # fmt: skip
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert files(folder / "stages") == {"rule", "warm_start", "rl"}
