@@ -166,8 +166,25 @@ class BatchEnv:
         Args:
             action: (E, A, N + 1) in [-1, 1]: a score per asset, then the exposure correction.
         """
-        before = self.books
+        before, alive = self.books, self.alive
         held = held_weights(before, self.prices)
+        target, outcome = self._trade(action, held)
+        value, terms, self.reward_state = self._reward(before, alive, held, outcome)
+        value = torch.where(alive, value, 0.0)
+        terms = torch.where(alive, terms, 0.0)
+        truncated = self.books.t >= self.last
+        return Transition(value, terms, alive & ~self.alive, truncated, target, outcome)
+
+    def trade(self, action: Tensor) -> tuple[Tensor, Outcome]:
+        """Take the same step without its reward, whose moments stay: for a backtest.
+
+        Returns:
+            (E, A, N) the weights that were asked for, and what the step did.
+        """
+        return self._trade(action, held_weights(self.books, self.prices))
+
+    def _trade(self, action: Tensor, held: Tensor) -> tuple[Tensor, Outcome]:
+        before = self.books
         target, self.tilt = self.action_map(action, held, self.tilt, before.t)
         if self.rules is not None:
             target = self.rules.apply(target, before, self.prices)
@@ -175,27 +192,22 @@ class BatchEnv:
         self.books, outcome = step(before, target, self.prices, self.settings.costs, self.scale)
         if self.rules is not None:
             self.rules.update(before, self.books, outcome, self.prices)
-        value, terms, self.reward_state = self._reward(before, held, outcome)
         ruined = ~(outcome.nav_after > self.settings.ruin * self.settings.capital)
-        value = torch.where(self.alive, value, 0.0)
-        terms = torch.where(self.alive, terms, 0.0)
-        terminated = self.alive & ruined
         self.alive = self.alive & ~ruined
-        truncated = self.books.t >= self.last
-        return Transition(value, terms, terminated, truncated, target, outcome)
+        return target, outcome
 
     def _drawdown(self, books: Books) -> Tensor:
         notional = (books.shares * self.prices.close[books.t].unsqueeze(1)).sum(-1)
         return 1.0 - (books.cash + notional) / books.peak_nav
 
     def _reward(
-        self, before: Books, held: Tensor, outcome: Outcome
+        self, before: Books, alive: Tensor, held: Tensor, outcome: Outcome
     ) -> tuple[Tensor, Tensor, RewardState]:
         after, t = self.books, before.t
         night = self.market.reference_night[after.t]
         # A dead book may have a NAV of 0: its terms are dropped, but its moments stay finite.
-        nav_before = torch.where(self.alive, outcome.nav_before, 1.0)
-        nav_after = torch.where(self.alive, outcome.nav_after, 1.0)
+        nav_before = torch.where(alive, outcome.nav_before, 1.0)
+        nav_after = torch.where(alive, outcome.nav_after, 1.0)
         inputs = RewardInputs(
             nav_before=nav_before,
             nav_after=torch.maximum(nav_after, LEAST_LEFT * nav_before),

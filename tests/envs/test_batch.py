@@ -318,6 +318,22 @@ def test_a_book_that_loses_everything_leaves_finite_numbers(
     assert env.alive.tolist() == [[False], [True]]
 
 
+def test_a_trade_is_a_step_without_its_reward(
+    random_market: Build, batch: MakeBatch, settings: MakeSettings, ruled: list[Mandate]
+) -> None:
+    market = random_market(8)
+    stepped, traded = (batch(market, ruled, settings(ALL_COSTS, ruin=0.9)) for _ in range(2))
+    for env in (stepped, traded):
+        env.reset(torch.arange(4))
+    for action in random_actions(8, 100, 4, 3, 6):
+        step, (target, outcome) = stepped.step(action), traded.trade(action)
+        assert torch.equal(step.target, target)
+        assert torch.equal(step.outcome.nav_after, outcome.nav_after)
+        assert torch.equal(stepped.alive, traded.alive)
+        assert torch.equal(stepped.observe().book, traded.observe().book)
+    assert not stepped.alive.all()
+
+
 # --- every setting counts ------------------------------------------------------------------------
 
 
