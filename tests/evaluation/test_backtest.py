@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.baselines import Schedule
+from agents.baselines import Schedule, build
 from agents.ensemble import Fixed, Hedge
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
@@ -358,3 +358,19 @@ def test_a_window_without_scale_one_is_refused(
 def test_a_window_of_one_session_is_refused(window: BacktestWindow) -> None:
     with pytest.raises(ValueError, match="at least 2 sessions"):
         replace(window, rows=slice(5, 6))
+
+
+def test_a_mandates_rule_and_the_baseline_of_its_target_are_one_book(
+    dataset: Dataset, market: MarketTensors, window: BacktestWindow, mandates: list[Mandate]
+) -> None:
+    """An agent and a baseline that want the same get the same: fills, costs and cash alike."""
+    middle = [mandate for mandate in mandates if mandate.name == "middle"]
+    agents = run_agents(dataset.bars, market, window, middle, {"middle": None})
+    rule = build("volatility_target_middle", dataset, window.rows, middle)
+    scales = len(window.cost_scales)
+    baseline = run_schedules(dataset.bars, market, window, {"rule": (rule,) * scales})
+    for ours, theirs in zip(agents.books["middle"], baseline["rule"], strict=True):
+        np.testing.assert_allclose(ours.nav, theirs.nav, rtol=1e-9)
+        np.testing.assert_allclose(ours.weights, theirs.weights, atol=1e-9)
+        np.testing.assert_allclose(ours.cost, theirs.cost, rtol=1e-6, atol=1e-9)
+    assert ours.turnover.sum() > 1.0

@@ -1,6 +1,7 @@
 """A whole run on a small invented market: what it leaves, and how it goes on after a stop."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,17 @@ import torch
 
 from agents import artefact
 from evaluation import run_folder
+from market.build import build
 from market.errors import InputError
 from training import stages, train
+from training.checkpoint import Checkpoint
 from training.configuration import Configuration
+from training.passes import inner_pass
 from training.progress import Narrator
-from training.tracking import KEYS
-from training.train import run
+from training.selection import inner_windows
+from training.stages import Stages
+from training.tracking import KEYS, SilentTracker
+from training.train import make_society, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -186,3 +192,27 @@ def test_without_any_training_the_rule_is_exported(
     assert artefact.load(folder / "artefact").networks == {}
     for rows in summary["stages"].values():
         assert [(row["stage"], row["chosen"]) for row in rows] == [("rule", True)]
+
+
+@pytest.mark.parametrize(("warm", "rl"), [(-math.inf, math.inf), (math.inf, -math.inf)])
+def test_the_thresholds_of_the_stages_decide_what_is_kept(
+    configuration: Callable[..., Configuration],
+    settings: Callable[..., Any],
+    tmp_path: Path,
+    warm: float,
+    rl: float,
+) -> None:
+    ppo = settings("algorithm", "ppo", steps=1, starts=2, replicas=4, minibatch_days=21, keep_if=rl)
+    ranker = settings("pretrain", "ranker", updates=5, batch_days=64, keep_if=warm)
+    config = configuration(pretrain=ranker, algorithm=ppo)
+    data = build(config.market, config.quality, config.features)
+    society = make_society(data, config)
+    checkpoint = Checkpoint(tmp_path, society.network)
+    tracker = SilentTracker()
+    both = Stages(society, ranker, ppo, config.seed, checkpoint, Narrator(), tracker)
+    windows = inner_windows(data.train, config.selection)
+    first, second = inner_pass(data, society, both, windows, config)
+    for policy in society.policies:
+        assert first[policy].kept is (warm < 0.0)
+        assert second[policy].kept is (rl < 0.0)
+        assert second[policy].previous == ("warm_start" if warm < 0.0 else "rule")
