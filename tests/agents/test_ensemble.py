@@ -1,5 +1,7 @@
 import json
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,3 +134,20 @@ def test_hedge_settings_without_sense_are_refused(rate: float, floor: float) -> 
 def test_a_window_of_one_session_has_no_volatility() -> None:
     with pytest.raises(ValueError, match=r"ensemble\.window"):
         InverseVolatility(1)
+
+
+@pytest.mark.parametrize(
+    ("mixer", "changes"),
+    [
+        (Fixed(None), {"by_agent": [0.5, 0.3, 0.2]}),
+        (InverseVolatility(20), {"window": 21}),
+        (Hedge(2.0, 0.2), {"rate": 2.5, "floor": 0.1}),
+        (RegimeGated(2.0, 0.2), {"rate": 2.5, "floor": 0.1}),
+    ],
+)
+def test_every_setting_changes_the_shares(mixer: Any, changes: dict[str, Any]) -> None:
+    assert set(changes) == {item.name for item in fields(mixer)}
+    usual = mixer.shares(_returns(), _regime())
+    for name, value in changes.items():
+        changed = replace(mixer, **{name: value}).shares(_returns(), _regime())
+        assert not np.array_equal(changed, usual), name

@@ -1,7 +1,9 @@
 """Blindness: change every bar after t, or cut them off, and nothing up to t moves by one bit."""
 
+import re
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +133,13 @@ def test_every_output_that_is_known_reacts_to_its_bars(ragged_bars: Bars) -> Non
     long_bars = ("weekly.", "monthly.")
     assert all(name.startswith(long_bars) and np.isnan(before[name]).all() for name in still)
     assert len(still) < 20
+
+
+def test_nothing_in_the_program_fills_backwards() -> None:
+    """A later price in the place of an earlier one would pass as history."""
+    root = Path(__file__).parents[2]
+    layers = ("agents", "cli", "envs", "evaluation", "market", "risk", "training")
+    sources = [path for layer in layers for path in (root / layer).rglob("*.py")]
+    assert len(sources) > 90
+    for path in sources:
+        assert not re.search(r"bfill|backfill|fill_null", path.read_text()), path

@@ -150,3 +150,23 @@ def test_two_names_are_enough(ragged_bars: Bars) -> None:
     small = prepare(bars, TRAIN, TEST, CONFIG)
     assert np.isfinite(small.asset_features).all()
     assert small.adv is None
+
+
+PERTURBED = {
+    "asset": ["log_return_5", "momentum_12_1", "log_volume_ratio"],
+    "ranks": [],
+    "indicators": ["rsi", "atr", "adx"],
+    "timeframes": [Timeframe.daily, Timeframe.monthly],
+    "market": ["market_log_volatility", "trend_50", "volatility_percentile"],
+    "clip": 2.0,
+}
+
+
+def test_every_value_of_the_configuration_changes_some_feature(
+    ragged_bars: Bars, data: Dataset
+) -> None:
+    assert set(PERTURBED) == {field.name for field in fields(FeatureConfig)}
+    usual = data.asset_features.tobytes() + data.market_features.tobytes()
+    for name, value in PERTURBED.items():
+        other = prepare(ragged_bars, TRAIN, TEST, replace(CONFIG, **{name: value}))
+        assert other.asset_features.tobytes() + other.market_features.tobytes() != usual, name

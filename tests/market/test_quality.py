@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -425,3 +425,29 @@ def test_a_threshold_without_meaning_is_refused(field: str, value: object):
 
 def test_the_rules_that_can_mask_are_those_of_the_documentation():
     assert set(RULES) == {"off_calendar", *DEFECTS}
+
+
+def outcome(bars: Bars, chosen: QualityRules) -> str:
+    try:
+        return apply(bars, chosen, CALENDAR)[0].sha256
+    except InputError as refusal:
+        return str(refusal)
+
+
+THREE_FOR_TWO = scaled(clean(), slice(ROW, None), COLUMN, 1.006 / 1.5)
+PERTURBED = {
+    "action": (QualityAction.refuse, DEFECTS["high_low"](clean())),
+    "mask_only": (["zero_volume", "stale_run"], DEFECTS["stale_run"](clean())),
+    "range_tolerance": (0.02, DEFECTS["high_low"](clean())),
+    "split_tolerance": (1e-5, DEFECTS["split"](clean())),
+    "small_split_tolerance": (1e-5, THREE_FOR_TWO),
+    "stale_sessions": (4, DEFECTS["stale_run"](clean())),
+    "extreme_ratio": (4.0, DEFECTS["extreme_move"](clean())),
+}
+
+
+def test_every_value_of_the_gate_changes_what_passes():
+    assert set(PERTURBED) == {item.name for item in fields(QualityRules)}
+    for name, (value, bars) in PERTURBED.items():
+        usual = REFUSE if name == "mask_only" else MASK
+        assert outcome(bars, usual) != outcome(bars, replace(usual, **{name: value})), name

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from market.bars import Bars
 from market.calendar import iso_date, sessions
 from market.errors import InputError
+from market.load import MarketConfig
 from market.quality import QualityAction, QualityRules, apply
 from market.sources.synthetic import SyntheticMarket, World, planted_drift
 
@@ -220,3 +221,31 @@ def test_a_value_without_meaning_is_refused(name: str, value: float):
 def test_a_first_date_in_another_form_is_refused():
     with pytest.raises(ValueError, match="03/01/2000"):
         market(first="03/01/2000")
+
+
+PERTURBED = {
+    "seed": 1,
+    "world": World.zero_alpha,
+    "assets": 13,
+    "first": "2001-01-02",
+    "sessions": 1400,
+    "market_volatility": 0.009,
+    "idiosyncratic_volatility": 0.011,
+    "market_drift": 0.07,
+    "drift_dispersion": 0.5,
+    "drift_half_life": 200.0,
+    "splits": 1,
+    "delistings": 1,
+    "gaps": 1,
+}
+
+
+def test_the_table_of_perturbations_names_every_field_of_the_market():
+    shared = {item.name for item in fields(MarketConfig)}
+    assert set(PERTURBED) == {item.name for item in fields(SyntheticMarket)} - shared
+
+
+@pytest.mark.parametrize("name", PERTURBED)
+def test_every_value_of_the_market_changes_its_bars(name: str):
+    usual = market(World.planted_alpha)
+    assert replace(usual, **{name: PERTURBED[name]}).load().sha256 != usual.load().sha256
