@@ -53,7 +53,7 @@ def main() -> None:
         print(
             f"{name:<34}{row['sharpe']:>8.2f} [{row['sharpe_low']:.2f}, {row['sharpe_high']:.2f}]"
             f"{row['sharpe_se']:>7.2f}{row['cagr']:>8.1%}{row['volatility']:>8.1%}"
-            f"{row['max_drawdown']:>8.1%}{row['turnover_annual']:>7.2f}"
+            f"{row['max_drawdown']:>8.1%}{row.get('turnover_annual', 0.0):>7.2f}"
         )
     print(json.dumps(found))
 
@@ -71,10 +71,9 @@ def middle(every: list[Row]) -> Row:
     the range.
     """
     numbers = {
-        name: statistics.median(
-            row[name] if row[name] is not None else float("nan") for row in every
-        )
+        name: statistics.median(row[name] for row in every)
         for name in SHOWN
+        if every[0][name] is not None  # the index has no turnover
     }
     sharpes = np.array([row["sharpe"] for row in every], dtype=np.float64)  # None becomes NaN
     low, high = float(sharpes.min()), float(sharpes.max())
