@@ -73,10 +73,12 @@ def test_changing_the_future_changes_no_earlier_weight(
     bars = dataset.bars
     rng = np.random.default_rng(5)
     close = bars.close.copy()
-    close[751:] *= np.exp(np.cumsum(0.05 * rng.standard_normal(close[751:].shape), axis=0))
+    # The first session after a monthly decision is the earliest that it could look into.
+    first_later = ROWS.start + _month_ends(dataset)[6] + 1
+    close[first_later:] *= np.exp(0.05 * rng.standard_normal(close[first_later:].shape))
     later = featurise(replace(bars, close=close))
     first, second = build(name, dataset, ROWS, three), build(name, later, ROWS, three)
-    known = 751 - ROWS.start
+    known = first_later - ROWS.start
     np.testing.assert_array_equal(first.weights[:known], second.weights[:known])
     np.testing.assert_array_equal(first.rebalance, second.rebalance)
     if name not in ("equal_weight", "buy_and_hold"):

@@ -256,6 +256,37 @@ def test_nothing_up_to_a_session_depends_on_a_later_one(
         assert one.book(name).nav[-1] != two.book(name).nav[-1]
 
 
+def test_no_decision_knows_the_session_after_it(
+    dataset: Dataset,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: list[Mandate],
+    network: NetworkMaker,
+) -> None:
+    """What the last unchanged session decides is filled in a changed one, where no NAV shows it."""
+    cut = 120
+    first_later = window.rows.start + cut
+    policies = {mandate.policy: network(market, 4) for mandate in mandates}
+
+    def decided(factor: float) -> list[np.ndarray]:
+        changed = {}
+        for name in ("open", "close", "volatility", "market_volatility", "asset_features"):
+            changed[name] = getattr(market, name).clone()
+            changed[name][first_later:] *= factor
+        changed["close"][first_later:, 0] *= factor  # the agents earn differently
+        other = replace(market, **changed)
+        result = run_agents(dataset.bars, other, window, mandates, policies)
+        regime = dataset.regime[window.rows]
+        ensembles = ensemble_schedules(result, Hedge(50.0, 0.0), regime)
+        shown = [result.targets, result.ordered]
+        shown += [schedule.weights for schedule in ensembles]
+        return shown + [schedule.rebalance for schedule in ensembles]
+
+    for usual, other in zip(decided(1.0), decided(1.3), strict=True):
+        np.testing.assert_array_equal(usual[:cut], other[:cut])
+        assert usual.dtype == bool or (usual[cut:] != other[cut:]).any()
+
+
 def test_a_single_policy_is_its_own_ensemble(
     dataset: Dataset,
     market: MarketTensors,
