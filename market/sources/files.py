@@ -38,21 +38,24 @@ class FilesMarket(MarketConfig):
     Args:
         path: a .csv or .parquet file, or a folder of such files.
         columns: the files' names of date, symbol, open, high, low, close, volume, where they are
-            called differently (case does not matter).
-        series: further daily values by name, each a file with date and close, such as the VIX.
+            called differently (case does not matter), or None.
+        series: further daily values by name, each a file with date and close, such as the VIX, or
+            None.
         sectors: a file with symbol and sector, or None.
         membership: a file with symbol, start_date and end_date (exclusive; blank: still), which
             limits each listing to the sessions of membership, or None.
     """
 
     path: str
-    columns: dict[str, str]
-    series: dict[str, str]
+    columns: Any  # dict[str, str] | None; OmegaConf would refuse every new name in a typed field
+    series: Any  # likewise
     sectors: str | None
     membership: str | None
 
     def __post_init__(self) -> None:
         MarketConfig.__post_init__(self)  # zero-argument super() fails in a class with slots
+        self.columns = _names_by_name("columns", self.columns)
+        self.series = _names_by_name("series", self.series)
         for name in self.columns:
             if name not in COLUMNS:
                 raise ValueError(f"market.columns has no {name!r}{nearest(name, COLUMNS)}")
@@ -93,6 +96,19 @@ class FilesMarket(MarketConfig):
             bars = replace(bars, sectors=read_sectors(Path(self.sectors), bars.symbols))
         series = {name: read_series(Path(path), bars.dates) for name, path in self.series.items()}
         return replace(bars, series=series)
+
+
+def _names_by_name(key: str, value: Any) -> dict[str, str]:
+    """Return a configured mapping of text to text.
+
+    Raises:
+        ValueError: if it is anything else; names the key.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise ValueError(f"market.{key} must map names to names, was {value!r}")
+    return value
 
 
 def read_bars(path: Path, columns: dict[str, str]) -> Bars:
@@ -264,7 +280,7 @@ def _refuse_disorder(
 
 
 def _within_membership(bars: Bars, path: Path) -> Bars:
-    """Limit listings to membership; prices outside it stay, so that features have a history."""
+    """Limit listings to membership; a price outside it only gives the first day its return."""
     member = read_membership(path, bars.dates, bars.symbols)
     listed = bars.listed & member
     absent = [bars.symbols[column] for column in np.flatnonzero(~listed.any(axis=0))]

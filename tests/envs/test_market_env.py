@@ -201,6 +201,23 @@ def test_the_shell_adds_nothing_to_the_batch(
     assert plain.books.t.item() == 52
 
 
+def test_an_observation_is_that_of_the_close_and_of_the_agents_own_book(
+    random_market: Build, batch: MakeBatch, market_env: Shell
+) -> None:
+    env, random = market_env(batch(random_market(3))), np.random.default_rng(3)
+    observations, _ = env.reset(3, {"start": 12})
+    for row in range(12, 30):
+        market, seen = env.batch.market, env.batch.observe()
+        for a, name in enumerate(env.possible_agents):
+            blocks = env.spec.split(torch.from_numpy(observations[name]))
+            assert torch.equal(blocks.asset_features, market.asset_features[row])
+            assert torch.equal(blocks.market_features, market.market_features[row])
+            assert torch.equal(blocks.investable.bool(), market.investable[row])
+            assert torch.equal(blocks.book_asset, seen.asset[0, a])
+            assert torch.equal(blocks.book, seen.book[0, a])
+        observations = env.step(sampled(env, random))[0]
+
+
 def falling_market(plain_market: Build, crash_at: int) -> MarketTensors:
     """Return two names of which the first loses 99 % at one session."""
     close = np.full((30, 2), 100.0)

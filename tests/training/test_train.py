@@ -17,7 +17,8 @@ from market.errors import InputError
 from training import stages, train
 from training.checkpoint import Checkpoint
 from training.configuration import Configuration
-from training.passes import inner_pass
+from training.export import export
+from training.passes import inner_pass, train_stages
 from training.progress import Narrator
 from training.selection import inner_windows
 from training.stages import Stages
@@ -216,3 +217,10 @@ def test_the_thresholds_of_the_stages_decide_what_is_kept(
         assert first[policy].kept is (warm < 0.0)
         assert second[policy].kept is (rl < 0.0)
         assert second[policy].previous == ("warm_start" if warm < 0.0 else "rule")
+
+    trained = train_stages(both, "final", data.train, [first, second])
+    chosen = export(tmp_path / "run", data, society, trained, [first, second], config)
+    assert set(chosen.values()) == {"warm_start" if warm < 0.0 else "rl"}
+    for policy, network in trained["rl"].items():  # which never moves the scale that it starts with
+        started_warm = torch.equal(network.scale, trained["warm_start"][policy].scale)
+        assert started_warm is (warm < 0.0)
