@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from market.bars import FloatArray
+from market.errors import InputError
 
 SMALLEST_VOLATILITY = 1e-4  # per session: a book in cash must not draw all the capital
 
@@ -45,13 +46,9 @@ class Fixed:
 
     def shares(self, returns: FloatArray, regime: NDArray[np.int64]) -> FloatArray:
         """Return the (T, A) shares; see `Mixer`."""
-        agents = returns.shape[1]
         if self.by_agent is None:
             return _equal(returns)
-        if len(self.by_agent) != agents:
-            raise ValueError(
-                f"ensemble.by_agent has {len(self.by_agent)} shares for {agents} agents"
-            )
+        require_shares(self, returns.shape[1])
         return np.broadcast_to(np.array(self.by_agent), returns.shape).copy()
 
 
@@ -135,6 +132,16 @@ def net(targets: FloatArray, shares: FloatArray) -> FloatArray:
     """Return the (T, N) weights of one account that holds every agent's (T, A, N) at its share."""
     account: FloatArray = np.einsum("tan,ta->tn", targets, shares)
     return account
+
+
+def require_shares(mixer: Mixer, agents: int) -> None:
+    """Refuse fixed shares for another number of agents, before anything is trained.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    if isinstance(mixer, Fixed) and mixer.by_agent is not None and len(mixer.by_agent) != agents:
+        raise InputError(f"ensemble.by_agent has {len(mixer.by_agent)} shares for {agents} agents")
 
 
 def _equal(returns: FloatArray) -> FloatArray:

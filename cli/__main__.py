@@ -83,7 +83,7 @@ def _run(verb: str, rest: list[str]) -> int:
         return INTERRUPTED
     except Failed as failed:
         return _report(failed.error, explain(failed.error, verb, rest))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         return _report(error, explain(error, verb, rest))
     return 0
 

@@ -50,6 +50,9 @@ class TrainConfig:
     out: str | None = MISSING  # run folder; null is runs/<id>
     resume: str | None = MISSING  # folder of an interrupted run to go on with
 
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
+
 
 @dataclass(slots=True)
 class BacktestConfig:
@@ -63,6 +66,14 @@ class BacktestConfig:
     policy: Any = MISSING  # ArtefactPolicy | BaselinePolicy | FixedPolicy
     seed: int = MISSING
     out: str | None = MISSING  # folder; null is runs/<id>
+
+    def __post_init__(self) -> None:
+        _require_seed(self.seed)
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, was {seed}")
 
 
 def register() -> None:

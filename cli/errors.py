@@ -16,6 +16,7 @@ from market.errors import InputError
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")
 NODE_AS_VALUE = re.compile(r"Invalid type assigned: \w+ is not a subclass of")
 UNKNOWN_CHOICE = re.compile(r"Could not find '([^']+)'")
+NO_CHOICE = "Config group override must be"  # how Hydra begins the refusal of a number
 
 
 def explain(error: BaseException, root: str, overrides: list[str]) -> str | None:
@@ -31,6 +32,8 @@ def explain(error: BaseException, root: str, overrides: list[str]) -> str | None
     if isinstance(error, InstantiationException):
         cause = error.__cause__
         return _one_line(str(cause if isinstance(cause, ValueError) else error))
+    if isinstance(error, ValueError) and str(error).startswith(NO_CHOICE):
+        return _no_choice(overrides)
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
     group = _group_as_value(overrides)
@@ -96,6 +99,17 @@ def _unknown_choice(choice: str) -> str:
     close = difflib.get_close_matches(name, choices, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
     return f"{group}={name} does not exist{hint} There are: {', '.join(choices)}"
+
+
+def _no_choice(overrides: list[str]) -> str:
+    """Name the group that was given a number, or nothing at all, in place of a choice."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        group, _, place = key.partition("@")
+        choices = _choices(CONF / group) if group else []
+        if choices and value not in choices:
+            return _unknown_choice(f"{group}/{value}") + (f" (at {place})" if place else "")
+    return f"cannot read {' '.join(overrides)}: overrides are written key=value or group=choice"
 
 
 def _choices(group: Path) -> list[str]:

@@ -24,18 +24,21 @@ from envs.rules import TradingRules
 LEAST_LEFT = 1e-6
 
 
+LARGEST_CAPITAL = 1e12  # beyond it float64 books no longer keep the cent over a long episode
+
+
 @dataclass(slots=True)
 class EnvSettings:
     """How an environment trades and how long an episode lasts."""
 
     costs: CostModel
-    capital: float  # starting NAV of each book, account currency, > 0
+    capital: float  # starting NAV of each book, account currency, in (0, 1e12]
     episode_sessions: int  # decisions in a training episode, >= 2
     ruin: float  # a book at or below this fraction of its capital is terminated, in [0, 1)
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.capital < float("inf"):
-            raise ValueError(f"capital must be a positive number, was {self.capital}")
+        if not 0.0 < self.capital <= LARGEST_CAPITAL:
+            raise ValueError(f"capital must be in (0, {LARGEST_CAPITAL:g}], was {self.capital}")
         if self.episode_sessions < 2:
             raise ValueError(f"episode_sessions must be >= 2, was {self.episode_sessions}")
         if not 0.0 <= self.ruin < 1.0:

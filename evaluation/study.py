@@ -67,15 +67,16 @@ def study(
     require_traded_value(settings.costs, data)
     tensors = MarketTensors.build(data)
     window = BacktestWindow(data.test, settings, market.cash_rate)
+    plan = None if isinstance(policy, ArtefactPolicy) else _schedule(policy, data, mandates)
     prepared = time.perf_counter()
     folder = open_run(out, "backtest", seed)
     with claimed(folder):
         opening = record_opening(folder, data, command)
         known = all_baselines(data, mandates)
-        if trained is None:
-            name, schedule = _schedule(policy, data, mandates)
-            contest = run_policy(data, tensors, window, name, schedule, known)
+        if plan is not None:
+            contest = run_policy(data, tensors, window, *plan, known)
         else:
+            assert trained is not None, "every other policy has a schedule"
             contest = run_contest(
                 data,
                 tensors,
@@ -110,10 +111,10 @@ def all_baselines(data: Dataset, mandates: Sequence[Mandate]) -> dict[str, Sched
     }
 
 
-def _schedule(policy: Policy, data: Dataset, mandates: Sequence[Mandate]) -> tuple[str, Schedule]:
+def _schedule(
+    policy: BaselinePolicy | FixedPolicy, data: Dataset, mandates: Sequence[Mandate]
+) -> tuple[str, Schedule]:
     """Return the name and the weights of a policy that was not trained."""
     if isinstance(policy, FixedPolicy):
         return "fixed", baselines.fixed(policy.weights, data, data.test)
-    if isinstance(policy, BaselinePolicy):
-        return policy.name, baselines.build(policy.name, data, data.test, mandates)
-    raise TypeError(f"{policy} has no schedule")
+    return policy.name, baselines.build(policy.name, data, data.test, mandates)

@@ -41,7 +41,10 @@ def iso_date(text: str) -> np.datetime64:
     """
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         raise ValueError(f"{text!r} is not a date like 2012-11-30")
-    return np.datetime64(date.fromisoformat(text), "D")
+    try:
+        return np.datetime64(date.fromisoformat(text), "D")
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no date: {error}") from None
 
 
 @lru_cache(maxsize=16)

@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from agents import artefact
+from agents.ensemble import require_shares
 from agents.mandates import society as mandates_of
 from agents.manifest import HASHES
 from agents.market_tensors import MarketTensors
@@ -65,6 +68,7 @@ def run(
     with _timed(seconds, "market"):
         data = build(config.market, config.quality, config.features)
         society = make_society(data, config)
+        _require_device(config.algorithm)
         windows = inner_windows(data.train, config.selection)
     folder = _open(config, out, resume)
     checkpoint = Checkpoint(folder, society.network)
@@ -108,6 +112,7 @@ def make_society(data: Dataset, config: Configuration) -> Society:
     )
     require_traded_value(config.env.costs, data)
     mandates = mandates_of(config.agents)
+    require_shares(config.ensemble, len(mandates))
     tensors = MarketTensors.build(data)
     return Society(tensors, mandates, config.env, config.market.cash_rate, spec)
 
@@ -165,6 +170,13 @@ def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
     if (folder / SUMMARY).exists():
         raise InputError(f"resume={folder} is a complete run")
     return folder
+
+
+def _require_device(algorithm: RLSettings | NoAlgorithm) -> None:
+    """Refuse a device that this machine has not, before anything is trained."""
+    wanted = "cpu" if isinstance(algorithm, NoAlgorithm) else algorithm.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("algorithm.device=cuda: torch finds no CUDA device on this machine")
 
 
 def _ray_for(algorithm: RLSettings | NoAlgorithm) -> AbstractContextManager[None]:

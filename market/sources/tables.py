@@ -44,6 +44,9 @@ class Table:
             raise InputError(f"{path}: {_one_line(error)}") from None
         if not self.header:
             raise InputError(f"{path}: the file is empty")
+        if len(set(self.header)) < len(self.header):
+            twice = next(name for name in self.header if self.header.count(name) > 1)
+            raise InputError(f"{path}: more than one column is called {twice!r}")
         self._columns: Any = None
 
     def load(self, texts: list[str], numbers: list[str]) -> None:
@@ -118,6 +121,8 @@ class Table:
             found = self.find(candidate)
             if found is not None:
                 return found
+        if len(self.header) == 1 and (other := re.search("[;\\t|]", self.header[0])):
+            raise InputError(f"{self.path}: columns must be separated by ',', not by {other[0]!r}")
         raise InputError(f"{self.path}: no column {name!r}{nearest(name, self.header)}")
 
     def find(self, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 FILES = ("market=files", "market.path=prices.csv", "market.cache=null")
 
@@ -37,6 +38,14 @@ def one_line(result, *words: str) -> None:
         ("market.test=[2030-01-02,2031-01-02]", ("market.test", "2030-01-02")),
         ("env/costs=impact", ("impact", "market.assumed_adv")),
         ("nonsense", ("nonsense", "key=value")),
+        ("=3", ("=3", "key=value")),
+        ("agents=5", ("agents=5", "five")),
+        ("env=null", ("env=null", "default")),
+        ("+market.foo=1", ("market.foo",)),
+        ("++agents.balanced.foo=1", ("agents.balanced.foo",)),
+        ("seed=-1", ("seed", "-1")),
+        ("env.capital=1e308", ("capital", "1e+308")),
+        ("market.train=[1990-01-02,2012-02-30]", ("market.train", "2012-02-30")),
     ],
 )
 def test_a_wrong_override_is_named(tercet, verb, override, words):
@@ -99,3 +108,41 @@ def test_an_artefact_that_is_not_there_is_named(tercet):
 def test_a_symbol_outside_the_universe_is_named(tercet):
     result = tercet("backtest", "policy=fixed", "policy.weights={AAPL:0.5,BRK.B:0.3}")
     one_line(result, "BRK.B")
+
+
+def test_a_refused_policy_leaves_no_run_behind(tercet, tmp_path: Path):
+    tercet("backtest", "policy=fixed", "policy.weights={NOPE:0.5}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_shares_for_another_number_of_agents_are_refused_before_training(tercet, tmp_path: Path):
+    result = tercet("train", "ensemble.by_agent=[0.5,0.5]", "algorithm=none", "tracking=none")
+    one_line(result, "ensemble.by_agent", "2 shares for 3 agents")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_refused_before_training(tercet, tmp_path: Path):
+    one_line(tercet("train", "algorithm.device=cuda", "tracking=none"), "algorithm.device=cuda")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("key", ["columns", "series"])
+def test_a_mapping_of_names_is_a_plain_override(tercet, prices: Path, key):
+    mapping = {"columns": "{close: Adj Close}", "series": "{VIX: Adj Close.csv}"}[key]
+    one_line(tercet("backtest", *FILES, f"market.{key}={mapping}"), "Adj Close")
+
+
+def test_a_mapping_of_names_that_is_none_is_named(tercet, prices: Path):
+    one_line(tercet("backtest", *FILES, "market.columns=close"), "market.columns", "close")
+
+
+def test_a_separator_other_than_the_comma_is_named(tercet, prices: Path):
+    prices.write_text(prices.read_text().replace(",", ";"))
+    one_line(tercet("backtest", *FILES), "prices.csv", "';'")
+
+
+def test_two_columns_of_one_name_are_refused(tercet, prices: Path):
+    lines = prices.read_text().splitlines()
+    prices.write_text("\n".join([f"{lines[0]},close", *(f"{line},9" for line in lines[1:])]) + "\n")
+    one_line(tercet("backtest", *FILES), "prices.csv", "'close'")
