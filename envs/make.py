@@ -1,5 +1,6 @@
 """From `conf/` to an environment; the only module of this folder that meets Hydra."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from market.errors import InputError
 
 Config = TypeVar("Config")
 
+logger = logging.getLogger(__name__)
+
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -43,7 +46,11 @@ def make_env(*overrides: str) -> MarketEnv:
     dataset = build(config.market, config.quality, config.features)
     require_traded_value(config.env.costs, dataset)
     tensors = MarketTensors.build(dataset)
-    rows = dataset.test if config.window is Window.test else dataset.train
+    rows = dataset.train
+    if config.window is Window.test:
+        rows = dataset.test
+        first, last = dataset.bars.dates[rows.start], dataset.bars.dates[rows.stop - 1]
+        logger.warning("this environment reads the sealed test window, %s to %s", first, last)
     batch = BatchEnv(tensors, society(config.agents), config.env, rows, config.market.cash_rate)
     spec = ObservationSpec(
         n_assets=tensors.n_assets,

@@ -351,12 +351,15 @@ def test_values_outside_the_space_are_clamped(small: Callable[[], MarketEnv]) ->
 # --- make_env ------------------------------------------------------------------------------------
 
 
-def test_make_env_listens_to_its_overrides(embedded: MarketEnv) -> None:
+def test_make_env_listens_to_its_overrides(
+    embedded: MarketEnv, caplog: pytest.LogCaptureFixture
+) -> None:
     env = envs.make_env("agents=five", "env.capital=777", "env.costs.spread_bp=3", "window=test")
     assert len(env.possible_agents) == 5
     assert env.batch.settings.capital == 777.0
     assert env.batch.settings.costs.spread_bp == 3.0
     assert env.batch.rows.start > embedded.batch.rows.stop
+    assert "reads the sealed test window, 2013-01-02 to 2022-12-28" in caplog.text
     assert embedded.possible_agents == ["conservative", "balanced", "aggressive"]
 
 
