@@ -61,7 +61,9 @@ def build(name: str, dataset: Dataset, rows: slice, mandates: Sequence[Mandate])
     if name in OPTIMISED:
         from agents import optimised_baselines  # skfolio takes seconds to import
 
-        return Schedule(optimised_baselines.weights(name, dataset, rows, monthly), monthly)
+        equal = equal_weight(dataset, rows)
+        weights = optimised_baselines.weights(name, dataset, rows, monthly, equal)
+        return Schedule(weights, monthly)
     if name == "buy_and_hold":
         return Schedule(equal_weight(dataset, rows), np.arange(len(monthly)) == 0)
     for mandate in mandates:

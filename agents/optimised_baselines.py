@@ -10,24 +10,25 @@ from skfolio.moments import LedoitWolf
 from skfolio.optimization import HierarchicalRiskParity, MeanRisk, RiskBudgeting
 from skfolio.prior import EmpiricalPrior
 
-from agents.baselines import equal_weight
 from market.bars import BoolArray, FloatArray
 from market.dataset import Dataset
 
 logger = logging.getLogger(__name__)
 
 WINDOW = 504  # daily returns that an optimiser sees
-SHORTEST_WINDOW = 252  # with fewer, the weights are equal
+SHORTEST_WINDOW = 252  # with fewer, the fallback stands
 
 
-def weights(name: str, dataset: Dataset, rows: slice, rebalance: BoolArray) -> FloatArray:
+def weights(
+    name: str, dataset: Dataset, rows: slice, rebalance: BoolArray, fallback: FloatArray
+) -> FloatArray:
     """Return (T, N) weights of the sessions `rows`, refitted where `rebalance` (T,) is True.
 
     Only names whose price is known in every session of the window take part; where fewer than two
-    do, or the optimiser finds no solution, the weights are equal.
+    do, or the optimiser finds no solution, the `fallback` (T, N) stands.
     """
     optimiser = _OPTIMISERS[name]
-    target = equal_weight(dataset, rows)
+    target = fallback.copy()
     investable = dataset.investable
     closes = dataset.bars.known_close()
     returns = closes[1:] / closes[:-1] - 1.0  # row t is earned in session t + 1
