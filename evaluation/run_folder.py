@@ -1,5 +1,6 @@
 """Where a run leaves its files, so that a killed run never harms the last good one."""
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ LATEST = "latest"
 SUMMARY = "summary.json"
 OPENING = "test_window.json"
 LOCK = ".lock"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def open_run(out: str | None, verb: str, seed: int) -> Path:
@@ -54,13 +56,29 @@ def open_run(out: str | None, verb: str, seed: int) -> Path:
 
 
 @contextmanager
+def room_in(folder: Path) -> Iterator[None]:
+    """Say in words that a disk is full, wherever in a run that is met.
+
+    Raises:
+        InputError: if something cannot be written for lack of room or of the right to write.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise InputError(f"{folder}: {error.strerror}; earlier runs are untouched") from error
+
+
+@contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Keep every other run out of a folder, until this one ends in whatever way.
 
     Raises:
-        InputError: if a running command has claimed it.
+        InputError: if a running command has claimed it, or something cannot be written for lack of
+            room.
     """
-    with (folder / LOCK).open("w") as lock:
+    with room_in(folder), (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

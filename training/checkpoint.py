@@ -13,7 +13,7 @@ from shutil import rmtree
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from agents.manifest import first_difference
 from agents.network_spec import NetworkSpec
@@ -47,7 +47,7 @@ class Checkpoint:
             for name, value in network.state_dict().items()
         }
         unfinished = path.with_suffix(f".{os.getpid()}")
-        save_file(tensors, unfinished)
+        unfinished.write_bytes(save(tensors))
         unfinished.replace(path)
         last = self.running(part)
         if last is not None:

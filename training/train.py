@@ -26,6 +26,7 @@ from evaluation.run_folder import (
     open_run,
     publish,
     record_opening,
+    room_in,
     write_results,
 )
 from evaluation.study import all_baselines
@@ -71,13 +72,13 @@ def run(
         _require_device(config.algorithm)
         windows = inner_windows(data.train, config.selection)
     folder = _open(config, out, resume)
-    checkpoint = Checkpoint(folder, society.network)
     with (
         claimed(folder),
         Narrator() as narrator,
         tracking(config.tracking, folder, config.to_json()) as tracker,
         _ray_for(config.algorithm),
     ):
+        checkpoint = Checkpoint(folder, society.network)
         stages = Stages(
             society, config.pretrain, config.algorithm, config.seed, checkpoint, narrator, tracker
         )
@@ -163,7 +164,8 @@ def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
     """Return the folder of a new run, or that of the interrupted one."""
     if resume is None:
         folder = open_run(out, "train", config.seed)
-        write_config(folder, config.to_json())
+        with room_in(folder):
+            write_config(folder, config.to_json())
         return folder
     folder = Path(resume)
     check_config(folder, config.to_json())

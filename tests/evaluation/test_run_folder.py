@@ -33,6 +33,15 @@ def test_a_file_in_place_of_the_folder_is_refused() -> None:
         open_run("mine", "train", 1)
 
 
+def test_a_full_disk_is_named_wherever_it_is_met_and_other_errors_stay() -> None:
+    folder = open_run("mine", "train", 1)
+    words = "mine: No space left on device; earlier runs"
+    with pytest.raises(InputError, match=words), claimed(folder):
+        Path("/dev/full").write_text("one byte too many")
+    with pytest.raises(FileNotFoundError), claimed(folder):
+        Path("nowhere").read_text()
+
+
 def test_a_claimed_folder_is_refused_until_it_is_released() -> None:
     folder = open_run("mine", "train", 1)
     with claimed(folder), pytest.raises(InputError, match="still runs"), claimed(folder):
