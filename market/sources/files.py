@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 FIELDS = (*PRICE_FIELDS, "volume")
 COLUMNS = ("date", "symbol", *FIELDS)
 UNNAMED = ("", "__index_level_0__")  # how CSV and Parquet call an index without a name
-FORMAT = 1  # of the cached arrays: a change of this module's results raises it
+FORMAT = 2  # of the cached arrays: a change of this module's results raises it
 
 
 @dataclass(slots=True)
