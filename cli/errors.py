@@ -28,7 +28,7 @@ def explain(error: BaseException, root: str, overrides: list[str]) -> str | None
         overrides: what followed the verb on the command line.
     """
     if isinstance(error, InputError):
-        return _one_line(str(error))
+        return _whole_key(_one_line(str(error)), overrides)
     if isinstance(error, InstantiationException):
         cause = error.__cause__
         return _one_line(str(cause if isinstance(cause, ValueError) else error))
@@ -53,6 +53,16 @@ def explain(error: BaseException, root: str, overrides: list[str]) -> str | None
     if isinstance(error, OverrideParseException):
         return f"cannot read {override!r}: overrides are written key=value or group=choice"
     return _one_line(f"{override}: {detail}" if override not in detail else detail)
+
+
+def _whole_key(line: str, overrides: list[str]) -> str:
+    """Put the key as it was typed in the place of a record's own name for its field."""
+    field, _, rest = line.partition(" ")
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key.rpartition(".")[2] == field:
+            return f"{key} {rest}"
+    return line
 
 
 def _group_as_value(overrides: list[str]) -> str | None:
