@@ -77,6 +77,7 @@ def run(
         Narrator() as narrator,
         tracking(config.tracking, folder, config.to_json()) as tracker,
         _ray_for(config.algorithm),
+        _resumable(folder, narrator),
     ):
         checkpoint = Checkpoint(folder, society.network)
         stages = Stages(
@@ -179,6 +180,16 @@ def _require_device(algorithm: RLSettings | NoAlgorithm) -> None:
     wanted = "cpu" if isinstance(algorithm, NoAlgorithm) else algorithm.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("algorithm.device=cuda: torch finds no CUDA device on this machine")
+
+
+@contextmanager
+def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
+    """Say how an interrupted run goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        narrator.say(f"interrupted; to go on, add resume={folder} to the same overrides")
+        raise
 
 
 def _ray_for(algorithm: RLSettings | NoAlgorithm) -> AbstractContextManager[None]:
