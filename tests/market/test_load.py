@@ -85,7 +85,11 @@ def test_files_without_a_path_do_not_compose():
     ("key", "value", "shown"),
     [
         ("train", ["2000-01-03"], "market.train must be [first, last]"),
-        ("train", ["2000-13-03", "2001-01-01"], "market.train: month must be in 1..12"),
+        (
+            "train",
+            ["2000-13-03", "2001-01-01"],
+            "market.train: '2000-13-03' is no date: month must be in 1..12",
+        ),
         ("test", ["2000", "2001-01-01"], "market.test: '2000' is not a date"),
         ("test", ["2001-01-01", "2000-01-01"], "market.test must run forward"),
         ("embargo", -1, "market.embargo must be at least 0"),
