@@ -83,6 +83,8 @@ def _run(verb: str, rest: list[str]) -> int:
         return INTERRUPTED
     except Failed as failed:
         return _report(failed.error, explain(failed.error, verb, rest))
+    except AssertionError:  # OmegaConf's, where an override cuts into a list
+        return _refuse(f"cannot apply {' '.join(rest)!r} to the configuration; see --cfg job")
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return _report(error, explain(error, verb, rest))
     return 0

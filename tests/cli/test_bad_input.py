@@ -38,6 +38,7 @@ def one_line(result, *words: str) -> None:
         ("market.test=[2030-01-02,2031-01-02]", ("market.test", "2030-01-02")),
         ("env/costs=impact", ("impact", "market.assumed_adv")),
         ("nonsense", ("nonsense", "key=value")),
+        ("+market.symbols.0=A", ("+market.symbols.0=A",)),
         ("=3", ("=3", "key=value")),
         ("agents=5", ("agents=5", "five")),
         ("env=null", ("env=null", "default")),
