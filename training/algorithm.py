@@ -18,11 +18,11 @@ from ray.rllib.utils import metrics as keys
 
 from agents.networks import PolicyNetwork
 from training import env_runner, learner, rl_module
-from training.config import RLSettings
 from training.env_runner import SocietyRunner
 from training.learner import SocietyLearner
 from training.rl_module import BookModule
 from training.seeds import seed_of
+from training.settings import RLSettings
 from training.society import Society
 
 LEARNER_FOLDER = "learner"

@@ -13,7 +13,7 @@ from envs.batch import EnvSettings
 from market.features import FeatureConfig
 from market.load import MarketConfig
 from market.quality import QualityRules
-from training.config import (
+from training.settings import (
     NoAlgorithm,
     NoPretrain,
     NoTracking,

@@ -24,10 +24,10 @@ from ray.rllib.utils import metrics as keys
 
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_CLIP, BOOK_FEATURES
 from training.columns import BOOK, BOOK_ASSET, DAY
-from training.config import RLSettings
 from training.rl_module import SOCIETY, society_of
 from training.rollout import Rollout
 from training.seeds import generator_of
+from training.settings import RLSettings
 from training.society import Society
 
 # Keys of `AlgorithmConfig.env_config`.

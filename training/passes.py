@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from agents.manifest import Stage
 from agents.networks import PolicyNetwork
 from market.dataset import Dataset
-from training.config import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
 from training.configuration import Configuration
 from training.selection import Decision, decide, validate
+from training.settings import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
 from training.society import Society
 from training.stages import Stages
 

@@ -16,7 +16,7 @@ from agents.networks import PolicyNetwork, pool
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import BatchEnv
 from training import columns
-from training.config import RLSettings
+from training.settings import RLSettings
 from training.society import Society, encodings
 
 SMALLEST_DEVIATION = 1e-8

@@ -15,7 +15,7 @@ from evaluation.statistics import newey_west_lags, newey_west_standard_error
 from market.bars import TRADING_DAYS, Bars, FloatArray
 from market.errors import InputError
 from risk import measures
-from training.config import SelectionSettings
+from training.settings import SelectionSettings
 from training.society import Society
 
 SHORTEST_VALIDATION = 63  # sessions; less decides nothing

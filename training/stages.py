@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from agents.networks import PolicyNetwork
 from training.checkpoint import Checkpoint
-from training.config import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
 from training.progress import Narrator
 from training.seeds import seed_of
+from training.settings import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
 from training.society import Society
 from training.tracking import Tracker
 from training.warm_start import warm_start

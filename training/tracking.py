@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from training.config import NoTracking, WandbSettings
+from training.settings import NoTracking, WandbSettings
 
 KEYS = (
     "<pass>/agent_steps",

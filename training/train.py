@@ -36,13 +36,13 @@ from market.build import build
 from market.dataset import Dataset
 from market.errors import InputError
 from training.checkpoint import Checkpoint, check_config, write_config
-from training.config import NoAlgorithm, RLSettings
 from training.configuration import Configuration
 from training.export import ARTEFACT, export, validation_numbers
 from training.local_ray import local_ray
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
 from training.selection import Decision, Networks, inner_windows, validate
+from training.settings import NoAlgorithm, RLSettings
 from training.society import Society
 from training.stages import Stages
 from training.tracking import Tracker, tracking

@@ -15,8 +15,8 @@ from torch import Tensor
 from agents.market_tensors import MarketTensors
 from agents.networks import PolicyNetwork
 from market.errors import InputError
-from training.config import RankerSettings
 from training.seeds import generator_of
+from training.settings import RankerSettings
 
 SMALLEST_DEVIATION = 1e-8
 SCALE_DAYS = 2048  # days of one forward pass while the scale is measured

@@ -12,7 +12,7 @@ import torch
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from agents.networks import PolicyNetwork
-from training.config import RLSettings
+from training.settings import RLSettings
 from training.society import Society
 from training.stages import iteration_numbers
 

@@ -16,9 +16,9 @@ from market.dataset import Dataset
 from market.sources.synthetic import planted_drift
 from risk import measures
 from training.algorithm import Trainer
-from training.config import RankerSettings
 from training.configuration import Configuration
 from training.selection import decide, inner_windows, validate
+from training.settings import RankerSettings
 from training.society import Society
 from training.train import make_society
 from training.warm_start import warm_start

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from agents.mandates import Mandate
 from envs.costs import CostModel
 from training import columns
-from training.config import RLSettings
 from training.rollout import (
     Rollout,
     generalised_advantage,
@@ -22,6 +21,7 @@ from training.rollout import (
     standardise,
 )
 from training.seeds import generator_of
+from training.settings import RLSettings
 from training.society import Society, encodings
 
 ROWS = slice(0, 300)

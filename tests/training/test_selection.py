@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import InputError
-from training.config import SelectionSettings
 from training.selection import Decision, hedged_mean, inner_windows
+from training.settings import SelectionSettings
 
 
 @given(st.integers(0, 500), st.integers(900, 9000), st.floats(0.1, 0.5), st.integers(0, 60))

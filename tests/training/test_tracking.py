@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import NoTracking, WandbSettings
+from training.settings import NoTracking, WandbSettings
 from training.tracking import KEYS, tracking
 
 METRICS = Path(__file__).parents[2] / "docs" / "metrics.md"

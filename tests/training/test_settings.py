@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from training.config import (
+from training.rollout import Rollout
+from training.seeds import generator_of
+from training.selection import inner_windows
+from training.settings import (
     NoAlgorithm,
     NoPretrain,
     NoTracking,
@@ -15,9 +18,6 @@ from training.config import (
     RLSettings,
     SelectionSettings,
 )
-from training.rollout import Rollout
-from training.seeds import generator_of
-from training.selection import inner_windows
 from training.society import Society
 from training.warm_start import warm_start
 
