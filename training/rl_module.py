@@ -15,7 +15,8 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from agents.networks import PolicyNetwork
-from training.columns import BOOK, BOOK_ASSET, DAY
+from training.columns import BOOK, DAY
+from training.loss import mean_actions
 from training.rollout import book_values
 from training.society import Society
 
@@ -43,15 +44,7 @@ class BookModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # RLli
 
     def _forward(self, batch: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
         """Return the mean actions (D, R, P, N + 1) of a batch of D day slots."""
-        day, market = batch[DAY], self.society.market
-        investable = market.investable[day]
-        encoding = self.network.encode(
-            market.asset_features[day], market.market_features[day], investable
-        )
-        mean = self.network.act(
-            encoding[:, None, None], batch[BOOK_ASSET], batch[BOOK], investable[:, None, None]
-        )
-        return {MEAN: mean}
+        return {MEAN: mean_actions(self.network, self.society.market, batch)}
 
     def compute_values(self, batch: dict[str, Tensor], embeddings: Any = None) -> Tensor:
         """Return the values (D, R, P) in scaled reward."""
