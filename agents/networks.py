@@ -12,6 +12,7 @@ Source:
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,6 +23,22 @@ from agents.network_spec import NetworkSpec
 VALUE_HIDDEN = 32
 INITIAL_STD = (0.15, 0.05)  # of the scores' and of the exposure's exploration noise
 MASKED = -1e9  # finite, so that a day without any investable name gives no NaN
+
+
+class DayPart(NamedTuple):
+    """What an action takes from the day alone, with the leading dimensions of the days."""
+
+    scores: Tensor  # (..., N, S) raw scores of every member
+    exposure: Tensor  # (...) before bias and tanh
+
+
+class BookWeights(NamedTuple):
+    """The parameters that meet a book; those of several networks can be stacked in front."""
+
+    score: Tensor  # (..., S, B)
+    scale: Tensor  # (..., S) of the members' scores
+    exposure: Tensor  # (..., K)
+    bias: Tensor  # (...) of the exposure
 
 
 class PolicyNetwork(nn.Module):
@@ -103,15 +120,26 @@ class PolicyNetwork(nn.Module):
             book: (..., K).
             investable: (..., N) as in `encode`.
         """
+        day = self.day_part(encoding, investable)
+        return mean_action(day, self.book_weights, book_asset, book, investable)
+
+    def day_part(self, encoding: Tensor, investable: Tensor) -> DayPart:
+        """Return what `mean_action` takes from the days of an encoding (..., N, H).
+
+        Args:
+            encoding: as from `encode`.
+            investable: (..., N) as in `encode`.
+        """
         mask = investable.to(encoding.dtype).unsqueeze(-1)
-        raw = self._member_scores(encoding) + book_asset @ self.book_score_weight.T
-        raw = raw - pool(raw, mask)
-        scores = torch.tanh(raw / self.scale).mean(-1) * mask.squeeze(-1)
         pooled = pool(encoding, mask).squeeze(-2)
-        exposure = torch.tanh(
-            pooled @ self.exposure_weight + book @ self.book_exposure_weight + self.exposure_bias
+        return DayPart(self._member_scores(encoding), pooled @ self.exposure_weight)
+
+    @property
+    def book_weights(self) -> BookWeights:
+        """Return the parameters that meet a book in `mean_action`."""
+        return BookWeights(
+            self.book_score_weight, self.scale, self.book_exposure_weight, self.exposure_bias
         )
-        return torch.cat([scores, exposure.unsqueeze(-1)], dim=-1)
 
     def score_raw(
         self,
@@ -157,6 +185,27 @@ class PolicyNetwork(nn.Module):
         bias = torch.where(mask > 0.0, 0.0, MASKED).mT.unsqueeze(-3)  # (..., 1, 1, N)
         gathered = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         return gathered.transpose(-3, -2).flatten(-2)
+
+
+def mean_action(
+    day: DayPart, weights: BookWeights, book_asset: Tensor, book: Tensor, investable: Tensor
+) -> Tensor:
+    """Return the mean action (..., N + 1) in (-1, 1): N scores, then the exposure.
+
+    Args:
+        day: of each book's day, from the network that plays it.
+        weights: of that network.
+        book_asset: (..., N, B).
+        book: (..., K).
+        investable: (..., N) as in `PolicyNetwork.encode`.
+    """
+    mask = investable.to(day.scores.dtype).unsqueeze(-1)
+    raw = day.scores + book_asset @ weights.score.mT
+    raw = raw - pool(raw, mask)
+    scores = torch.tanh(raw / weights.scale.unsqueeze(-2)).mean(-1) * mask.squeeze(-1)
+    own = (book * weights.exposure).sum(-1)
+    exposure = torch.tanh(day.exposure + own + weights.bias)
+    return torch.cat([scores, exposure.unsqueeze(-1)], dim=-1)
 
 
 def pool(values: Tensor, mask: Tensor) -> Tensor:
