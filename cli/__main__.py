@@ -1,15 +1,18 @@
 """The dispatcher of the console command: finds the verb, runs it, turns bad input into one line."""
 
-import difflib
 import logging
 import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
+from cli.words import HELP, listed, options_last, with_subverb
+from market.suggest import nearest
+
 VERBS = {
     "train": "train the agents, export the artefact and judge it out of sample",
     "backtest": "run an artefact, a baseline or fixed weights over a window",
+    "bench": "measure what each part costs on this machine",
     "doctor": "check the installation of this machine",
 }
 INPUT_ERROR = 2
@@ -34,7 +37,7 @@ def main() -> int:
         line), 130 after an interruption.
     """
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments or arguments[0] in {*HELP, "help"}:
         print(usage())
         return 0 if arguments else INPUT_ERROR
     if arguments[0] in ("--version", "-V"):
@@ -42,17 +45,15 @@ def main() -> int:
         return 0
     verb, *rest = arguments
     if verb not in VERBS:
-        return _refuse(f"no verb is called {verb!r}{_nearest(verb)}; see tercet --help")
+        return _refuse(f"no verb is called {verb!r}{nearest(verb, VERBS)}; see tercet --help")
     return _run(verb, rest)
 
 
 def usage() -> str:
     """Return the text of `tercet --help`."""
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())
     return (
-        "usage: tercet <verb> [group=choice] [key=value] ...\n\n"
-        f"{verbs}\n\n"
+        "usage: tercet <verb> [<subverb>] [group=choice] [key=value] ...\n\n"
+        f"{listed(VERBS)}\n\n"
         "Every verb is a Hydra application over conf/:\n"
         "  tercet <verb> --help          its groups, choices and values\n"
         "  tercet <verb> --cfg job       the composed configuration\n"
@@ -75,9 +76,12 @@ def _run(verb: str, rest: list[str]) -> int:
     from cli.errors import explain
 
     register()
-    sys.argv = [f"tercet {verb}", *rest, *HYDRA_DEFAULTS]
+    module = import_module(f"cli.{verb}")
     try:
-        import_module(f"cli.{verb}").main()
+        if subverbs := getattr(module, "SUBVERBS", None):
+            rest = with_subverb(verb, rest, subverbs)
+        sys.argv = [f"tercet {verb}", *options_last([*rest, *HYDRA_DEFAULTS])]
+        module.main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -100,11 +104,6 @@ def _report(error: Exception, line: str | None) -> int:
 def _refuse(line: str) -> int:
     print(f"tercet: {line}", file=sys.stderr)
     return INPUT_ERROR
-
-
-def _nearest(verb: str) -> str:
-    close = difflib.get_close_matches(verb, VERBS, n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 if __name__ == "__main__":

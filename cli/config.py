@@ -1,7 +1,7 @@
 """The root schemas of the verbs, and the one place where YAML becomes typed objects."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import hydra
@@ -10,6 +10,7 @@ from omegaconf import MISSING, DictConfig
 
 import training.config
 from envs.make import CONF, register_schemas, typed
+from training.configuration import Configuration
 
 Config = TypeVar("Config")
 
@@ -32,8 +33,8 @@ class DoctorConfig:
 
 
 @dataclass(slots=True)
-class TrainConfig:
-    """The root of `conf/train.yaml`."""
+class TrainingConfig:
+    """What every verb is configured with that builds agents in order to train them."""
 
     market: Any = MISSING  # MarketConfig
     quality: Any = MISSING  # QualityRules
@@ -47,11 +48,41 @@ class TrainConfig:
     ensemble: Any = MISSING  # a mixer
     tracking: Any = MISSING  # WandbSettings | NoTracking
     seed: int = MISSING
-    out: str | None = MISSING  # run folder; null is runs/<id>
-    resume: str | None = MISSING  # folder of an interrupted run to go on with
 
     def __post_init__(self) -> None:
         _require_seed(self.seed)
+
+    def configuration(self) -> Configuration:
+        """Return the record that `training` takes."""
+        return Configuration(
+            **{item.name: getattr(self, item.name) for item in fields(Configuration)}
+        )
+
+
+@dataclass(slots=True)
+class TrainConfig(TrainingConfig):
+    """The root of `conf/train.yaml`."""
+
+    out: str | None = MISSING  # run folder; null is runs/<id>
+    resume: str | None = MISSING  # folder of an interrupted run to go on with
+
+
+@dataclass(slots=True)
+class BenchConfig(TrainingConfig):
+    """The root of `conf/bench.yaml`."""
+
+    subverb: str = MISSING  # the benchmark, as it was typed
+    repeats: int = MISSING  # timed runs of each piece of work, >= 1
+    threads: int = MISSING  # of torch, >= 1
+    device: str = MISSING  # cpu, cuda, or auto: cuda where there is one
+
+    def __post_init__(self) -> None:
+        TrainingConfig.__post_init__(self)  # super() fails in a dataclass with slots
+        for name, value in (("repeats", self.repeats), ("threads", self.threads)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, was {value}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be auto, cpu or cuda, was {self.device}")
 
 
 @dataclass(slots=True)
@@ -84,6 +115,7 @@ def register() -> None:
     store.store(name="doctor_schema", node=DoctorConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="backtest_schema", node=BacktestConfig)
+    store.store(name="bench_schema", node=BenchConfig)
 
 
 def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], None]]:

@@ -5,7 +5,6 @@ import sys
 
 from cli.config import TrainConfig, verb
 from evaluation.wording import table, verdict
-from training.configuration import Configuration
 from training.train import run
 
 
@@ -13,20 +12,7 @@ from training.train import run
 def main(config: TrainConfig) -> None:
     """Train, print the out-of-sample table and say where the files are."""
     folder, summary = run(
-        Configuration(
-            market=config.market,
-            quality=config.quality,
-            features=config.features,
-            agents=config.agents,
-            env=config.env,
-            network=config.network,
-            pretrain=config.pretrain,
-            algorithm=config.algorithm,
-            selection=config.selection,
-            ensemble=config.ensemble,
-            tracking=config.tracking,
-            seed=config.seed,
-        ),
+        config.configuration(),
         out=config.out,
         resume=config.resume,
         command=shlex.join(sys.argv),

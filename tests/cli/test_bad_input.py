@@ -57,6 +57,24 @@ def test_an_unknown_verb_is_named_with_the_nearest_one(tercet):
     one_line(tercet("trian"), "trian", "train")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("bench needs one of", "kernel", "all")),
+        (("repeats=2",), ("bench needs one of", "kernel", "all")),
+        (("kernle",), ("'kernle'", "nearest: kernel")),
+        (("zzzz",), ("'zzzz'", "kernel", "features")),
+        (("kernel", "repeats=0"), ("repeats", "0")),
+        (("kernel", "threads=0"), ("threads", "0")),
+        (("kernel", "device=gpu"), ("device", "gpu", "cuda")),
+        (("kernel", "repeat=2"), ("repeat", "repeats")),
+        (("kernel", "sample"), ("sample", "key=value")),
+    ],
+)
+def test_a_benchmark_that_cannot_be_run_is_named(tercet, arguments, words):
+    one_line(tercet("bench", *arguments), *words)
+
+
 def test_a_key_of_another_choice_of_its_group_is_named(tercet):
     one_line(tercet("train", "pretrain=none", "pretrain.updates=5"), "pretrain.updates", "groups")
 

@@ -13,6 +13,7 @@ NEEDS = {
     "market/files": ("market.path=prices.csv",),
     "policy/artefact": ("policy.path=nowhere",),
     "policy/fixed": ("policy.weights={AAPL:0.5}",),
+    "bench": ("subverb=all",),
 }
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 
@@ -21,7 +22,7 @@ def command(file: str) -> tuple[str, ...]:
     """Return the root and the overrides that compose a file."""
     group, _, choice = file.rpartition("/")
     if not group:
-        return (file,)
+        return (file, *NEEDS.get(file, ()))
     root = "backtest" if group == "policy" else "train"
     if group in WITHIN_AN_AGENT:
         return (root, f"{group}@agents.balanced.{group}={choice}")

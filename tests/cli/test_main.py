@@ -3,6 +3,7 @@ from importlib.metadata import version
 import pytest
 
 from cli.__main__ import VERBS
+from cli.bench import SUBVERBS
 
 
 def test_the_version_is_that_of_the_distribution(tercet):
@@ -29,3 +30,23 @@ def test_doctor_fails_where_the_market_does_not_load(tercet):
     with pytest.raises(SystemExit) as stopped:
         tercet("doctor", "market=files", "market.path=nowhere.csv")
     assert stopped.value.code == 1
+
+
+def test_a_verb_with_subverbs_lists_them_before_the_help_of_its_configuration(tercet, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        tercet("bench", "--help")
+    assert stopped.value.code == 0
+    subverbs, _, configuration = capsys.readouterr().out.partition("powered by Hydra")
+    assert all(f"  {name} " in subverbs for name in SUBVERBS)
+    assert "repeats: 5" in configuration
+
+
+@pytest.mark.parametrize("arguments", [("seed=7", "--cfg", "job"), ("--cfg", "job", "seed=7")])
+def test_overrides_may_stand_on_both_sides_of_an_option(tercet, arguments):
+    assert "\nseed: 7\n" in tercet("backtest", *arguments).out
+
+
+def test_a_subverb_can_be_composed_without_being_run(tercet):
+    result = tercet("bench", "kernel", "repeats=2", "--cfg", "job")
+    assert "subverb: kernel" in result.out
+    assert "repeats: 2" in result.out

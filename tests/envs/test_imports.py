@@ -19,7 +19,7 @@ from importlib.metadata import packages_distributions
 import numpy
 import torch
 
-OURS = {"agents", "cli", "envs", "evaluation", "market", "risk", "training"}
+OURS = {"agents", "benchmarks", "cli", "envs", "evaluation", "market", "risk", "training"}
 third_party = set(packages_distributions()) - OURS - {"numpy", "torch"}
 
 
@@ -95,7 +95,7 @@ def test_a_package_of_ours_comes_from_this_repository(name: str) -> None:
 
 
 def test_every_layer_is_shipped() -> None:
-    layers = {"agents", "cli", "envs", "evaluation", "market", "risk", "training"}
+    layers = {"agents", "benchmarks", "cli", "envs", "evaluation", "market", "risk", "training"}
     assert layers <= set(SHIPPED)
 
 

@@ -138,7 +138,7 @@ def test_every_output_that_is_known_reacts_to_its_bars(ragged_bars: Bars) -> Non
 def test_nothing_in_the_program_fills_backwards() -> None:
     """A later price in the place of an earlier one would pass as history."""
     root = Path(__file__).parents[2]
-    layers = ("agents", "cli", "envs", "evaluation", "market", "risk", "training")
+    layers = ("agents", "benchmarks", "cli", "envs", "evaluation", "market", "risk", "training")
     sources = [path for layer in layers for path in (root / layer).rglob("*.py")]
     assert len(sources) > 90
     for path in sources:

@@ -1,0 +1,175 @@
+"""`tercet bench`: measure what each part costs; the last line of stdout is one JSON object."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+
+from agents.observation import ObservationSpec
+from benchmarks.measure import Result, record, show, table
+from cli.config import BenchConfig, verb
+from envs.batch import BatchEnv
+from envs.market_env import MarketEnv
+from market.build import build
+from market.dataset import Dataset
+from market.errors import InputError
+from training.configuration import Configuration
+from training.society import Society
+from training.train import make_society
+
+
+class Bench:
+    """What the benchmarks are run with, each part built when it is first asked for."""
+
+    def __init__(self, config: BenchConfig) -> None:
+        self.repeats, self.threads = config.repeats, config.threads
+        self.device = _device(config.device)
+        self.configuration: Configuration = config.configuration()
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Return the market with its features."""
+        config = self.configuration
+        return build(config.market, config.quality, config.features)
+
+    @cached_property
+    def society(self) -> Society:
+        """Return the agents, their market in this machine's memory."""
+        return make_society(self.data, self.configuration)
+
+    def env(self, compiled: bool) -> BatchEnv:
+        """Return new environments over the train rows, on the device."""
+        return self._env(self.society.on(self.device), compiled)
+
+    def market_env(self, compiled: bool) -> MarketEnv:
+        """Return a new PettingZoo environment; one alone is too small for any device but a CPU."""
+        market = self.society.market
+        spec = ObservationSpec(
+            n_assets=market.n_assets,
+            asset_features=market.asset_features.shape[-1],
+            market_features=market.market_features.shape[-1],
+            clip=self.data.features.clip,
+        )
+        return MarketEnv(self._env(self.society, compiled), spec)
+
+    def _env(self, society: Society, compiled: bool) -> BatchEnv:
+        settings = replace(society.settings, compile=compiled)
+        return replace(society, settings=settings).env(self.data.train)
+
+
+def _kernel(bench: Bench) -> Result:
+    from benchmarks import kernel
+
+    return kernel.run(bench.env, bench.device, bench.repeats)
+
+
+def _pettingzoo(bench: Bench) -> Result:
+    from benchmarks import pettingzoo
+
+    return pettingzoo.run(bench.market_env, bench.repeats)
+
+
+def _sample(bench: Bench) -> Result:
+    with _ray():
+        from benchmarks import sample
+
+        return sample.run(bench.configuration, bench.data, bench.repeats, bench.threads)
+
+
+def _train(bench: Bench) -> Result:
+    with _ray():
+        from benchmarks import train
+
+        return train.run(bench.configuration, bench.data, bench.repeats, bench.threads)
+
+
+def _features(bench: Bench) -> Result:
+    from benchmarks import features
+
+    return features.run(bench.repeats)
+
+
+def _backtest(bench: Bench) -> Result:
+    from benchmarks import backtest
+
+    return backtest.run(bench.society, bench.data, bench.configuration.ensemble, bench.repeats)
+
+
+def _scaling(bench: Bench) -> Result:
+    from benchmarks import scaling
+
+    return scaling.run(bench.configuration, bench.repeats)
+
+
+class Benchmark(NamedTuple):
+    """One name of `tercet bench`."""
+
+    does: str
+    run: Callable[[Bench], Result]
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "kernel": Benchmark("steps of the batched environment: agent-steps a second", _kernel),
+    "pettingzoo": Benchmark("steps of one PettingZoo environment", _pettingzoo),
+    "sample": Benchmark("sampling, beside RLlib's default path", _sample),
+    "train": Benchmark("training end to end, beside RLlib's default path", _train),
+    "features": Benchmark("features of a large market: time and memory", _features),
+    "backtest": Benchmark("a backtest beside all baselines", _backtest),
+    "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
+}
+ALL = "all"
+SUBVERBS = {
+    **{name: benchmark.does for name, benchmark in BENCHMARKS.items()},
+    ALL: "every one of them, and one JSON object with all results by name",
+}
+
+
+@verb(BenchConfig)
+def main(config: BenchConfig) -> None:
+    """Run one benchmark, or all, and print what came out."""
+    torch.set_num_threads(config.threads)
+    bench = Bench(config)
+    if config.subverb != ALL:
+        show(_run(config.subverb, bench), bench.device)
+        return
+    found = {}
+    for name in BENCHMARKS:
+        result = _run(name, bench)
+        print(name, table(result.columns, result.rows), "", sep="\n", flush=True)
+        found[name] = record(result, bench.device)
+    print(json.dumps(found, allow_nan=False))
+
+
+def _run(name: str, bench: Bench) -> Result:
+    """Run a benchmark with everything that it prints sent to stderr."""
+    print(f"{name}: {SUBVERBS[name]} ...", file=sys.stderr, flush=True)
+    with redirect_stdout(sys.stderr):
+        return BENCHMARKS[name].run(bench)
+
+
+def _device(wanted: str) -> str:
+    """Return the torch device to measure on.
+
+    Raises:
+        InputError: if it is not there.
+    """
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise InputError("device=cuda: torch finds no CUDA device on this machine")
+    if wanted == "auto":
+        return "cuda" if there else "cpu"
+    return wanted
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """Start Ray on this machine; what reads its environment is imported after that."""
+    from training.local_ray import local_ray
+
+    with local_ray():
+        yield
