@@ -6,15 +6,63 @@ handing of weights from the learner to the sampler.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
+from benchmarks.measure import Result, interleaved
 from training import columns
 from training.loss import LossWeights, SocietyLoss, mean_actions, minibatches
 from training.rollout import Columns, Rollout
 from training.seeds import generator_of
 from training.settings import RLSettings
 from training.society import Society
+
+
+def run(society: Society, rows: slice, settings: RLSettings, seed: int, repeats: int) -> Result:
+    """Time sampling, learning and both together, in turn.
+
+    Args:
+        society: who learns, with its market on the device to use.
+        rows: sessions that may be learned from.
+        settings: of the algorithm.
+        seed: of networks and exploration.
+        repeats: timed runs of each.
+    """
+    loop = BareLoop(society, rows, settings, seed)
+    batches = loop.sample()
+    works: dict[str, Callable[[], object]] = {
+        "iteration": loop.iterate,
+        "sampling": loop.sample,
+        "learning": lambda: loop.learn(batches),
+    }
+    times = interleaved(works, repeats)
+    rates = {name: loop.agent_steps / timing.median for name, timing in times.items()}
+    figures: dict[str, object] = {
+        "agent_steps_per_s": round(rates["iteration"]),
+        "sample_per_s": round(rates["sampling"]),
+        "learn_per_s": round(rates["learning"]),
+        "agent_steps_per_s_low": round(loop.agent_steps / times["iteration"].high),
+        "agent_steps_per_s_high": round(loop.agent_steps / times["iteration"].low),
+        "agents": len(society.mandates),
+        "assets": society.market.n_assets,
+        "environments": settings.starts * settings.replicas,
+        "agent_steps": loop.agent_steps,
+        "epochs": settings.epochs,
+        "minibatch_days": settings.minibatch_days,
+        "repeats": repeats,
+    }
+    lines = tuple(
+        (
+            name,
+            f"{rates[name]:,.0f}",
+            f"{loop.agent_steps / timing.high:,.0f}",
+            f"{loop.agent_steps / timing.low:,.0f}",
+        )
+        for name, timing in times.items()
+    )
+    head = ("bare torch loop", "agent steps/s", "slowest", "fastest")
+    return Result("bare_torch", figures, head, lines)
 
 
 class BareLoop:
@@ -43,24 +91,23 @@ class BareLoop:
             for policy, network in self.networks.items()
         }
         self._version = 0  # of the networks
+        self.agent_steps = 0  # of one iteration
 
     def iterate(self) -> int:
         """Sample and learn once; return the agent steps sampled."""
-        rollout, batches = self._sample()
-        self._learn(batches)
-        return rollout.env_steps * self._env.n_agents
+        self.learn(self.sample())
+        return self.agent_steps
 
     @torch.no_grad()
-    def _sample(self) -> tuple[Rollout, dict[str, Columns]]:
-        """Play one episode in every environment; return it and what is to be learned from it."""
+    def sample(self) -> dict[str, Columns]:
+        """Play one episode in every environment; return what is to be learned, by policy."""
         rollout = Rollout(self._society, self._env, self.networks, self._settings, self._generator)
         rollout.play()
-        return rollout, rollout.batches()
+        self.agent_steps = rollout.env_steps * self._env.n_agents
+        return rollout.batches()
 
-    def _generator(self, *path: str) -> torch.Generator:
-        return generator_of(self._seed, "runner", 0, self._version, *path)
-
-    def _learn(self, batches: dict[str, Columns]) -> None:
+    def learn(self, batches: dict[str, Columns]) -> None:
+        """Take all steps on one batch."""
         settings = self._settings
         self._version += 1
         rows = len(next(iter(batches.values()))[columns.DAY])
@@ -73,6 +120,9 @@ class BareLoop:
                     for policy, batch in batches.items()
                 }
             )
+
+    def _generator(self, *path: str) -> torch.Generator:
+        return generator_of(self._seed, "runner", 0, self._version, *path)
 
     def _update(self, batches: dict[str, Columns]) -> None:
         """Take one step of every policy on its part of a minibatch."""

@@ -1,0 +1,158 @@
+"""Time the kernel: every step with its reward, and what the agents then see of their books.
+
+The market part of an observation is its day, which policies gather from shared encodings; the
+figure with every agent's whole observation written out stands beside it (`materialised_per_s`).
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from agents.observation import BOOK_CLIP, Blocks, ObservationSpec
+from benchmarks.measure import Result, Timing, interleaved
+from envs.batch import BatchEnv, BookObservation
+
+BATCHES = (256, 1024, 4096)
+CUDA_BATCHES = (4096, 16_384, 65_536)
+ACTIONS = 8  # sets of actions, drawn before the clock starts and used in turn
+
+EAGER, COMPILED, MATERIALISED = "eager", "compiled", "whole observation"
+
+NewEnv = Callable[[bool], BatchEnv]
+
+
+class Episodes:
+    """Whole episodes of E environments under random actions.
+
+    Args:
+        env: stepped; its device is used.
+        n_envs: E.
+        materialise: write out the observation of every agent after every step.
+    """
+
+    def __init__(self, env: BatchEnv, n_envs: int, *, materialise: bool = False) -> None:
+        market, generator = env.market, torch.Generator().manual_seed(n_envs)
+        self._env, self._materialise = env, materialise
+        self._starts = env.draw_starts(n_envs, generator)
+        shape = (ACTIONS, n_envs, env.n_agents, market.n_assets + 1)
+        self._actions = (2.0 * torch.rand(shape, generator=generator) - 1.0).to(market.device)
+        self._spec = ObservationSpec(
+            n_assets=market.n_assets,
+            asset_features=market.asset_features.shape[-1],
+            market_features=market.market_features.shape[-1],
+            clip=BOOK_CLIP,
+        )
+        self.sessions = env.settings.episode_sessions
+        self.agent_steps = n_envs * env.n_agents * self.sessions
+
+    def play(self, sessions: int | None = None) -> None:
+        """Play one episode, or its first `sessions`."""
+        self._env.reset(self._starts, self.sessions)
+        for step in range(self.sessions if sessions is None else sessions):
+            self._env.step(self._actions[step % ACTIONS])
+            seen = self._env.observe()
+            if self._materialise:
+                self._flat(seen)
+
+    def _flat(self, seen: BookObservation) -> Tensor:
+        """Return the (E, A, D) whole observations."""
+        market = self._env.market
+        blocks = Blocks(
+            market.asset_features[seen.t],
+            market.market_features[seen.t],
+            market.investable[seen.t],
+            seen.asset,
+            seen.book,
+        )
+        return self._spec.flat(blocks)
+
+
+def run(
+    new_env: NewEnv,
+    device: str,
+    repeats: int,
+    batches: Sequence[int] | None = None,
+    *,
+    compiled: bool = True,
+) -> Result:
+    """Time whole episodes over several numbers of environments, eager and compiled.
+
+    Args:
+        new_env: returns a new environment on the device, compiled or not.
+        device: a torch device name.
+        repeats: timed episodes of each kind, in turn.
+        batches: numbers of environments; by default what suits the device.
+        compiled: time the compiled environment as well.
+    """
+    if batches is None:
+        batches = CUDA_BATCHES if torch.device(device).type == "cuda" else BATCHES
+    found = [_Batch(new_env, n_envs, repeats, compiled) for n_envs in batches]
+    plain = (COMPILED, EAGER) if compiled else (EAGER,)
+    best = max(found, key=lambda batch: max(batch.rate(kind) for kind in plain))
+    kind = max(plain, key=best.rate)
+    figures: dict[str, object] = {
+        "agent_steps_per_s": round(best.rate(kind)),
+        "materialised_per_s": max(round(batch.rate(MATERIALISED)) for batch in found),
+        "batch": best.n_envs,
+        "mode": kind,
+        "eager_per_s": max(round(batch.rate(EAGER)) for batch in found),
+    }
+    if compiled:
+        figures["compiled_per_s"] = max(round(batch.rate(COMPILED)) for batch in found)
+        figures["compile_seconds"] = round(best.compile_seconds, 1)
+    figures |= {
+        "agent_steps_per_s_low": round(best.agent_steps / best.times[kind].high),
+        "agent_steps_per_s_high": round(best.agent_steps / best.times[kind].low),
+        "agents": best.n_agents,
+        "assets": best.n_assets,
+        "sessions": best.sessions,
+        "repeats": repeats,
+    }
+    columns = ("environments", "kernel", "agent steps/s", "slowest", "fastest")
+    return Result("kernel", figures, columns, tuple(row for batch in found for row in batch.rows()))
+
+
+class _Batch:
+    """The timings of one number of environments."""
+
+    def __init__(self, new_env: NewEnv, n_envs: int, repeats: int, compiled: bool) -> None:
+        env = new_env(False)
+        works = {EAGER: Episodes(env, n_envs)}
+        self.compile_seconds = 0.0
+        if compiled:
+            torch.compiler.reset()  # else the next shape is compiled for any number of environments
+            env = new_env(True)
+            works[COMPILED] = Episodes(env, n_envs)
+            self.compile_seconds = _first_steps(works[COMPILED])
+        works[MATERIALISED] = Episodes(env, n_envs, materialise=True)
+        self.n_envs, self.n_agents, self.n_assets = n_envs, env.n_agents, env.market.n_assets
+        self.sessions, self.agent_steps = works[EAGER].sessions, works[EAGER].agent_steps
+        self.times: dict[str, Timing] = interleaved(
+            {name: episodes.play for name, episodes in works.items()}, repeats
+        )
+
+    def rate(self, kind: str) -> float:
+        """Return the agent steps per second of one kind, at its median."""
+        return self.agent_steps / self.times[kind].median
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the lines of the table."""
+        return [
+            (
+                f"{self.n_envs:,}",
+                kind,
+                f"{self.rate(kind):,.0f}",
+                f"{self.agent_steps / timing.high:,.0f}",
+                f"{self.agent_steps / timing.low:,.0f}",
+            )
+            for kind, timing in self.times.items()
+        ]
+
+
+def _first_steps(episodes: Episodes) -> float:
+    """Return the seconds of the first two steps: those that compile."""
+    start = time.perf_counter()
+    episodes.play(sessions=2)
+    return time.perf_counter() - start
