@@ -1,31 +1,29 @@
 """Agents, baselines and their ensemble over a window, all through the one kernel.
 
-Every cost scale is a row of the batch, so a whole cost sensitivity is a single pass. Agents trade
-into one market; a schedule (a baseline, fixed weights, the ensemble) trades alone in its own.
+Every cost scale is a row of the batch, and so are several windows or several sets of policies: what
+does not wait for another result is a single pass. Agents trade into one market; a schedule (a
+baseline, fixed weights, the ensemble) trades alone in its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.action_map import no_trade_band
 from agents.baselines import Schedule
-from agents.ensemble import Mixer, net
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from envs.batch import BatchEnv, EnvSettings
-from envs.kernel import Prices, held_weights, reset, step
-from evaluation.players import Policies, actions, make_players
-from evaluation.tape import BooksByScale, Tape
+from envs.kernel import Books, Prices, held_weights, reset, step
+from evaluation.players import Cast, Players, Policies, make_players
+from evaluation.tape import BooksByScale, Part, Tape
 from market.bars import Bars, BoolArray, FloatArray
 
 COST_SCALES = (0.0, 1.0, 2.0, 4.0)
-# The ensemble trades when an agent does, and when capital shares have moved this far (L1) since.
-SHARE_BAND = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +68,43 @@ class BacktestWindow:
         if 1.0 not in self.cost_scales:
             raise ValueError(f"cost_scales must contain 1.0, were {self.cost_scales}")
 
+    @property
+    def sessions(self) -> int:
+        """Return T, one more than the decisions."""
+        sessions: int = self.rows.stop - self.rows.start
+        return sessions
+
+    def at_own_costs(self) -> "BacktestWindow":
+        """Return the same window at cost scale 1 alone."""
+        return replace(self, cost_scales=(1.0,))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AgentsRun:
+    """The agents over one window, played by one set of policies.
+
+    Args:
+        window: sessions, costs and capital.
+        policies: name -> network, or None for the mandate's rule (the action of zeros).
+    """
+
+    window: BacktestWindow
+    policies: Policies
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SchedulesRun:
+    """Books of given weights over one window, each alone in its market.
+
+    Args:
+        window: sessions, costs and capital.
+        schedules: name -> one per cost scale, of the window's sessions; a book trades only where
+            its schedule rebalances.
+    """
+
+    window: BacktestWindow
+    schedules: Mapping[str, Sequence[Schedule]]
+
 
 def run_agents(
     bars: Bars,
@@ -78,40 +113,50 @@ def run_agents(
     mandates: Sequence[Mandate],
     policies: Policies,
 ) -> AgentsResult:
-    """Run every agent with its deterministic policy over a window, at all cost scales at once.
+    """Run every agent with its deterministic policy over a window; see `run_agents_together`."""
+    (result,) = run_agents_together(bars, market, mandates, [AgentsRun(window, policies)])
+    return result
+
+
+def run_agents_together(
+    bars: Bars, market: MarketTensors, mandates: Sequence[Mandate], runs: Sequence[AgentsRun]
+) -> list[AgentsResult]:
+    """Run the agents several times with their deterministic policies, in one batched pass.
 
     Args:
         bars: the record that `market` was made from.
         market: the shared tensors.
-        window: sessions, costs and capital.
         mandates: one per agent.
-        policies: name -> network, or None for the mandate's rule (the action of zeros).
+        runs: at least one; of the same settings, with networks of the same shape.
+
+    Returns:
+        A result per run, the same as if it had been alone.
     """
-    rows = window.rows
-    scale = torch.tensor(window.cost_scales, dtype=torch.float64, device=market.device)
-    env = BatchEnv(market, mandates, window.settings, rows, window.cash_rate, scale)
-    targets, ordered = [], []
+    windows = [run.window for run in runs]
+    settings, cash_rate = _shared_settings(windows)
+    places = _consecutive([len(window.cost_scales) for window in windows])
+    start = [window.rows.start for window in windows for _ in window.cost_scales]
+    scale = _column([scale for window in windows for scale in window.cost_scales], market)
+    env = BatchEnv(market, mandates, settings, windows[0].rows, cash_rate, scale.squeeze(1))
+    sessions = max(window.sessions for window in windows)
     with torch.inference_mode():
-        players = make_players(market, rows, mandates, policies)
-        env.reset(torch.full_like(scale, rows.start, dtype=torch.int64))
-        tape = Tape(bars, market, rows, env.books)
-        for row in range(rows.start, rows.stop - 1):
-            held = held_weights(env.books, env.prices)
-            target, outcome = env.trade(actions(env, players, row))
-            targets.append(target)
-            ordered.append((target != held).any(-1))
-            tape.record(env.books, outcome)
-        targets.append(held_weights(env.books, env.prices))
-        ordered.append(torch.zeros_like(ordered[-1]))
+        casts = [
+            Cast(run.policies, run.window.rows.start, place)
+            for run, place in zip(runs, places, strict=True)
+        ]
+        players = make_players(market, mandates, casts, sessions)
+        env.reset(torch.tensor(start, device=market.device))
+        tape = Tape(bars, market, env.books)
+        targets, ordered = _play(env, players, tape, sessions - 1)
     names = tuple(mandate.name for mandate in mandates)
-    places = [[(e, a) for e in range(len(scale))] for a in range(len(names))]
-    return AgentsResult(
-        names=names,
-        scales=window.cost_scales,
-        books=tape.cut(names, places),
-        targets=torch.stack(targets).cpu().numpy(),
-        ordered=torch.stack(ordered).cpu().numpy(),
-    )
+    parts = [
+        Part(window.rows, {name: [(e, a) for e in place] for a, name in enumerate(names)})
+        for window, place in zip(windows, places, strict=True)
+    ]
+    return [
+        _agents_result(names, window, books, targets[:, place], ordered[:, place])
+        for window, place, books in zip(windows, places, tape.cut(parts), strict=True)
+    ]
 
 
 def run_schedules(
@@ -120,77 +165,132 @@ def run_schedules(
     window: BacktestWindow,
     schedules: Mapping[str, Sequence[Schedule]],
 ) -> BooksByScale:
+    """Run books of given weights over a window; see `run_schedules_together`."""
+    (books,) = run_schedules_together(bars, market, [SchedulesRun(window, schedules)])
+    return books
+
+
+def run_schedules_together(
+    bars: Bars, market: MarketTensors, runs: Sequence[SchedulesRun]
+) -> list[BooksByScale]:
     """Run books of given weights, each alone in its market, in one batched pass.
 
     Args:
         bars: the record that `market` was made from.
         market: the shared tensors.
-        window: sessions, costs and capital.
-        schedules: name -> one per cost scale, of the window's sessions; a book trades only where
-            its schedule rebalances.
+        runs: of the same settings, with at least one schedule in all.
+
+    Returns:
+        The books of each run, the same as if it had been alone.
     """
-    if not schedules:
-        return {}
-    every = [schedule for by_scale in schedules.values() for schedule in by_scale]
-    weights = _schedule_tensor([schedule.weights for schedule in every], market).unsqueeze(2)
-    rebalance = _schedule_tensor([schedule.rebalance for schedule in every], market)
-    band = torch.tensor(
-        [[schedule.band] for schedule in every], dtype=torch.float64, device=market.device
-    )
-    scale = torch.tensor(window.cost_scales, dtype=torch.float64, device=market.device)
-    scale = scale.repeat(len(schedules)).unsqueeze(1)
-    start = torch.full((len(every),), window.rows.start, device=market.device)
-    prices = Prices.of(market, window.cash_rate)
+    settings, cash_rate = _shared_settings([run.window for run in runs])
+    every = [one for run in runs for by_scale in run.schedules.values() for one in by_scale]
+    sessions = max(run.window.sessions for run in runs)
+    weights = _schedule_tensor([one.weights for one in every], sessions, market).unsqueeze(2)
+    rebalance = _schedule_tensor([one.rebalance for one in every], sessions, market)
+    band = _column([one.band for one in every], market)
+    scale = _column([s for r in runs for _ in r.schedules for s in r.window.cost_scales], market)
+    start = [
+        run.window.rows.start
+        for run in runs
+        for by_scale in run.schedules.values()
+        for _ in by_scale
+    ]
+    prices = Prices.of(market, cash_rate)
     with torch.inference_mode():
-        books = reset(start, window.settings.capital, 1, market.n_assets)
-        tape = Tape(bars, market, window.rows, books)
-        for i in range(window.rows.stop - window.rows.start - 1):
+        opened = torch.tensor(start, device=market.device)
+        books = reset(opened, settings.capital, 1, market.n_assets)
+        tape = Tape(bars, market, books)
+        for i in range(sessions - 1):
             held = held_weights(books, prices)
             moved = no_trade_band(weights[i], held, band)
             target = torch.where(rebalance[i, :, None, None], moved, held)
-            books, outcome = step(books, target, prices, window.settings.costs, scale)
+            books, outcome = step(books, target, prices, settings.costs, scale)
             tape.record(books, outcome)
-    n = len(window.cost_scales)
-    places = [[(k * n + s, 0) for s in range(n)] for k in range(len(schedules))]
-    return tape.cut(tuple(schedules), places)
+            books = _inside(books, market)
+    place = count()
+    return tape.cut(
+        [
+            Part(
+                run.window.rows,
+                {
+                    name: [(next(place), 0) for _ in by_scale]
+                    for name, by_scale in run.schedules.items()
+                },
+            )
+            for run in runs
+        ]
+    )
 
 
-def ensemble_schedules(
-    result: AgentsResult, mixer: Mixer, regime: NDArray[np.int64]
-) -> tuple[Schedule, ...]:
-    """Return the agents' netted targets, one schedule per cost scale.
-
-    The ensemble trades when an agent that it listens to trades, or when the capital shares have
-    moved by more than `SHARE_BAND` since it last did.
-
-    Args:
-        result: the agents' own books.
-        mixer: capital shares, causal.
-        regime: (T,) of the window's sessions.
-    """
-    schedules = []
-    for s in range(len(result.scales)):
-        nav = np.column_stack([result.books[name][s].nav for name in result.names])
-        returns = np.zeros_like(nav)
-        returns[1:] = nav[1:] / nav[:-1] - 1.0
-        shares = mixer.shares(returns, regime)
-        listened: BoolArray = np.any(result.ordered[:, s] & (shares > 0.0), axis=1)
-        weights = net(result.targets[:, s], shares)
-        schedules.append(Schedule(weights, _with_moved_shares(listened, shares)))
-    return tuple(schedules)
+def _play(
+    env: BatchEnv, players: Players | None, tape: Tape, decisions: int
+) -> tuple[FloatArray, BoolArray]:
+    """Play all environments on; return what was asked for (T - 1, E, A, N) and what was ordered."""
+    rest = torch.zeros(
+        *env.books.cash.shape, env.market.n_assets + 1, device=env.market.device
+    )  # an agent without a network acts by zeros
+    targets, ordered = [], []
+    for session in range(decisions):
+        action = rest if players is None else players.act(env, session, rest)
+        held = held_weights(env.books, env.prices)
+        target, outcome = env.trade(action)
+        targets.append(target)
+        ordered.append((target != held).any(-1))
+        tape.record(env.books, outcome)
+        env.books = _inside(env.books, env.market)
+    return torch.stack(targets).cpu().numpy(), torch.stack(ordered).cpu().numpy()
 
 
-def _with_moved_shares(listened: BoolArray, shares: FloatArray) -> BoolArray:
-    """Add the sessions in which capital shares have left the band around the last ones traded."""
-    rebalance = listened.copy()
-    last = shares[0]
-    for t in range(len(shares)):
-        if rebalance[t] or np.abs(shares[t] - last).sum() > SHARE_BAND:
-            rebalance[t] = True
-            last = shares[t]
-    return rebalance
+def _agents_result(
+    names: tuple[str, ...],
+    window: BacktestWindow,
+    books: BooksByScale,
+    targets: FloatArray,
+    ordered: BoolArray,
+) -> AgentsResult:
+    """Add what is held in the last session, which decides nothing, to the decisions before it."""
+    decisions = window.sessions - 1
+    held = np.stack([[book.weights[-1] for book in books[name]] for name in names], axis=1)
+    return AgentsResult(
+        names=names,
+        scales=window.cost_scales,
+        books=books,
+        targets=np.concatenate([targets[:decisions], held[None]]),
+        ordered=np.concatenate([ordered[:decisions], np.zeros_like(ordered[:1])]),
+    )
 
 
-def _schedule_tensor(arrays: Sequence[FloatArray | BoolArray], market: MarketTensors) -> Tensor:
-    """Return (T, E, ...) of E arrays of (T, ...)."""
-    return torch.as_tensor(np.stack(arrays, axis=1)).to(market.device)
+def _shared_settings(windows: Sequence[BacktestWindow]) -> tuple[EnvSettings, float]:
+    """Return the settings and the cash rate that all windows must share to be one batch."""
+    first = windows[0]
+    for window in windows[1:]:
+        if window.settings != first.settings or window.cash_rate != first.cash_rate:
+            raise ValueError("windows that are run together need the same settings and cash rate")
+    return first.settings, first.cash_rate
+
+
+def _consecutive(sizes: Sequence[int]) -> list[range]:
+    """Return the places that runs of those sizes take, one after the other."""
+    stops = np.cumsum(sizes).tolist()
+    return [range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+
+
+def _inside(books: Books, market: MarketTensors) -> Books:
+    """Keep books whose window has ended within the market: they go on, and nobody reads them."""
+    return replace(books, t=books.t.clamp_max(market.n_sessions - 2))
+
+
+def _column(values: Sequence[float], market: MarketTensors) -> Tensor:
+    """Return (E, 1) float64."""
+    return torch.tensor(values, dtype=torch.float64, device=market.device).unsqueeze(1)
+
+
+def _schedule_tensor(
+    arrays: Sequence[FloatArray | BoolArray], sessions: int, market: MarketTensors
+) -> Tensor:
+    """Return (T, E, ...) of E arrays of (<= T, ...), of which shorter ones end in zeros."""
+    stacked = np.zeros((sessions, len(arrays), *arrays[0].shape[1:]), arrays[0].dtype)
+    for place, array in enumerate(arrays):
+        stacked[: len(array), place] = array
+    return torch.as_tensor(stacked).to(market.device)

@@ -11,8 +11,9 @@ from agents.baselines import Schedule
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
+from evaluation.backtest import BacktestWindow, run_agents, run_schedules
 from evaluation.books import CAUSES, ENSEMBLE, EQUAL_WEIGHT, Book
+from evaluation.netting import ensemble_schedules
 from evaluation.players import Policies
 from evaluation.sceptic import Doubts, doubt_policy, doubt_society
 from evaluation.tape import BooksByScale

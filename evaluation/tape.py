@@ -1,6 +1,7 @@
 """Recording what the kernel does, to be cut into one record per book afterwards."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,12 +19,24 @@ LEAST_LEFT = 1e-9
 Place = tuple[int, int]  # environment, agent
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a tape that belongs to one window.
+
+    Args:
+        rows: sessions of the window, the tape's first ones.
+        places: name -> where its book was, one place per cost scale.
+    """
+
+    rows: slice
+    places: dict[str, list[Place]]
+
+
 class Tape:
     """What the kernel did, session by session; cut into books at the end."""
 
-    def __init__(self, bars: Bars, market: MarketTensors, rows: slice, opened: Books) -> None:
-        self._dates = bars.dates[rows]
-        self._close = market.close[rows].cpu().numpy()
+    def __init__(self, bars: Bars, market: MarketTensors, opened: Books) -> None:
+        self._bars, self._market = bars, market
         self._shares = [opened.shares]
         self._nav = [opened.cash]
         self._outcomes: list[Outcome] = []
@@ -34,8 +47,8 @@ class Tape:
         self._nav.append(outcome.nav_after)
         self._outcomes.append(outcome)
 
-    def cut(self, names: Sequence[str], places: Sequence[Sequence[Place]]) -> BooksByScale:
-        """Return the books that were at the given places, by name and cost scale."""
+    def cut(self, parts: Sequence[Part]) -> list[BooksByScale]:
+        """Return the books of each part, by name and cost scale."""
         nav = np.maximum(
             torch.stack(self._nav).cpu().numpy(), LEAST_LEFT * self._nav[0][0, 0].item()
         )
@@ -46,22 +59,28 @@ class Tape:
             [_from_second([getattr(o.cost, cause) for o in self._outcomes]) for cause in CAUSES]
         )
 
-        def book(name: str, place: Place) -> Book:
-            at = (slice(None), *place)
+        def book(name: str, place: Place, rows: slice, close: FloatArray) -> Book:
+            at = (slice(rows.stop - rows.start), *place)
             return Book(
                 name=name,
-                dates=self._dates,
+                dates=self._bars.dates[rows],
                 nav=nav[at],
-                weights=shares[at] * self._close / nav[at][:, None],
+                weights=shares[at] * close / nav[at][:, None],
                 turnover=turnover[at],
                 cost=cost[(slice(None), *at)],
                 trade=trade[at],
             )
 
-        return {
-            name: tuple(book(name, place) for place in by_scale)
-            for name, by_scale in zip(names, places, strict=True)
-        }
+        cuts = []
+        for part in parts:
+            close = self._market.close[part.rows].cpu().numpy()
+            cuts.append(
+                {
+                    name: tuple(book(name, place, part.rows, close) for place in by_scale)
+                    for name, by_scale in part.places.items()
+                }
+            )
+        return cuts
 
 
 def _from_second(steps: Sequence[Tensor]) -> FloatArray:

@@ -15,7 +15,7 @@ from agents.market_tensors import MarketTensors
 from agents.networks import PolicyNetwork
 from envs.batch import BatchEnv
 from envs.costs import CostModel
-from evaluation.backtest import BacktestWindow, ensemble_schedules, run_agents, run_schedules
+from evaluation.backtest import BacktestWindow, run_agents, run_schedules
 from evaluation.books import (
     CAUSES,
     ENSEMBLE,
@@ -27,6 +27,7 @@ from evaluation.books import (
 )
 from evaluation.contest import INDEX, Contest, index_book, run_contest, run_policy
 from evaluation.metrics import metrics, sharpe_difference
+from evaluation.netting import ensemble_schedules
 from market.dataset import Dataset
 
 NetworkMaker = Callable[[MarketTensors, int], PolicyNetwork]
