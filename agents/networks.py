@@ -1,8 +1,9 @@
 """The policy network: the same function for every asset, blind to their order and number.
 
 N assets, F asset features, M market features, B features of a position, K of a book, S members of
-h units each, H = S h. The market part (`encode`) depends on the day alone, so it is computed once
-per day and gathered for every book; `act` adds what depends on the book. Everything is float32.
+h units each, H = S h. The market part (`encode`, `day_part`) depends on the day alone, so it is
+computed once per day and gathered for every book; `mean_actions` adds what depends on the books.
+Everything is float32.
 
 A name that is not investable influences nothing: it is left out of every mean, its mean action is
 0 and it has no part in `entropy`.
@@ -26,19 +27,17 @@ MASKED = -1e9  # finite, so that a day without any investable name gives no NaN
 
 
 class DayPart(NamedTuple):
-    """What an action takes from the day alone, with the leading dimensions of the days."""
+    """What a mean action takes from the day alone, with the leading dimensions of the days."""
 
-    scores: Tensor  # (..., N, S) raw scores of every member
-    exposure: Tensor  # (...) before bias and tanh
+    scores: Tensor  # (..., S, N) of every member, of mean 0 over the investable names
+    exposure: Tensor  # (...) before the tanh
 
 
 class BookWeights(NamedTuple):
     """The parameters that meet a book; those of several networks can be stacked in front."""
 
     score: Tensor  # (..., S, B)
-    scale: Tensor  # (..., S) of the members' scores
     exposure: Tensor  # (..., K)
-    bias: Tensor  # (...) of the exposure
 
 
 class PolicyNetwork(nn.Module):
@@ -94,7 +93,7 @@ class PolicyNetwork(nn.Module):
         investable: Tensor,
         generator: Generator | None = None,
     ) -> Tensor:
-        """Return the encoding (..., N, H) of the days.
+        """Return the encoding (..., N, H) of the days, which lies in memory as (H, ..., N).
 
         Args:
             asset_features: (..., N, F).
@@ -102,14 +101,24 @@ class PolicyNetwork(nn.Module):
             investable: (..., N) bool, or numbers that are 0 where it is False.
             generator: draws the dropout of supervised training; None drops nothing.
         """
-        mask = investable.to(asset_features.dtype).unsqueeze(-1)
-        assets = torch.where(mask > 0.0, asset_features, 0.0)
-        market = market_features @ _side_by_side(self.market_weight) + self.input_bias.flatten()
-        own = assets @ _side_by_side(self.asset_weight) + market.unsqueeze(-2)  # (..., N, H)
-        own = _dropout(functional.silu(own), self.spec.dropout, generator)
-        others = self._attend(own, mask) if self.spec.attention else pool(own, mask)
-        hidden = _by_member(own, self.own_weight) + _by_member(others, self.others_weight)
-        return functional.silu(hidden + self.hidden_bias.flatten())
+        members, names = self.spec.members, asset_features.shape[:-1]
+        shares = _shares(investable.to(asset_features.dtype)).reshape(-1, names[-1])  # (D, N)
+        assets = torch.where(investable.unsqueeze(-1) != 0, asset_features, 0.0)
+        market = market_features.unsqueeze(-2).expand(*names, -1)
+        inputs = torch.cat([assets, market], dim=-1).flatten(0, -2)  # (D N, F + M)
+        weight = torch.cat([self.asset_weight, self.market_weight], dim=1).mT.flatten(0, 1)
+        # Units before names: whatever follows runs along the long axis.
+        own = functional.silu(torch.addmm(self.input_bias.reshape(-1, 1), weight, inputs.T))
+        own = _dropout(own.T, self.spec.dropout, generator).T.reshape(members, -1, len(inputs))
+        by_day = own.view(members, -1, *shares.shape)  # (S, h, D, N)
+        if self.spec.attention:
+            others = torch.bmm(self.others_weight.mT, self._attend(by_day, shares))
+        else:
+            pooled = torch.bmm(self.others_weight.mT, (by_day * shares).sum(-1))
+            others = pooled.unsqueeze(-1)
+        hidden = torch.bmm(self.own_weight.mT, own).view_as(by_day)
+        others = others.view(*hidden.shape[:-1], -1) + self.hidden_bias[..., None, None]
+        return functional.silu(hidden + others).view(-1, *names).movedim(0, -1)
 
     def act(self, encoding: Tensor, book_asset: Tensor, book: Tensor, investable: Tensor) -> Tensor:
         """Return the mean action (..., N + 1) in (-1, 1): N scores, then the exposure.
@@ -124,22 +133,23 @@ class PolicyNetwork(nn.Module):
         return mean_action(day, self.book_weights, book_asset, book, investable)
 
     def day_part(self, encoding: Tensor, investable: Tensor) -> DayPart:
-        """Return what `mean_action` takes from the days of an encoding (..., N, H).
+        """Return what a mean action takes from the days of an encoding (..., N, H).
 
         Args:
             encoding: as from `encode`.
             investable: (..., N) as in `encode`.
         """
-        mask = investable.to(encoding.dtype).unsqueeze(-1)
-        pooled = pool(encoding, mask).squeeze(-2)
-        return DayPart(self._member_scores(encoding), pooled @ self.exposure_weight)
+        shares = _shares(investable.to(encoding.dtype))
+        weights = torch.stack([self.score_weight, self.exposure_weight.view_as(self.score_weight)])
+        raw, exposure = self._by_member(encoding, weights.transpose(0, 1)).unbind(1)
+        raw = (raw - (raw * shares).sum(-1, keepdim=True)).movedim(0, -2)
+        exposure = (exposure * shares).sum(-1).sum(0) + self.exposure_bias
+        return DayPart(raw * self._gain, exposure)
 
     @property
     def book_weights(self) -> BookWeights:
-        """Return the parameters that meet a book in `mean_action`."""
-        return BookWeights(
-            self.book_score_weight, self.scale, self.book_exposure_weight, self.exposure_bias
-        )
+        """Return the parameters that meet a book."""
+        return BookWeights(self.book_score_weight * self._gain, self.book_exposure_weight)
 
     def score_raw(
         self,
@@ -153,10 +163,10 @@ class PolicyNetwork(nn.Module):
         This is what supervised training fits; the arguments are those of `encode`. Names that are
         not investable get 0.
         """
-        mask = investable.to(asset_features.dtype).unsqueeze(-1)
+        mask = investable.to(asset_features.dtype)
         encoding = self.encode(asset_features, market_features, investable, generator)
-        raw = self._member_scores(encoding)
-        return ((raw - pool(raw, mask)) * mask).movedim(-1, 0)
+        raw = self._by_member(encoding, self.score_weight.unsqueeze(1)).squeeze(1)
+        return (raw - (raw * _shares(mask)).sum(-1, keepdim=True)) * mask
 
     def value(self, pooled_features: Tensor, market_features: Tensor, book: Tensor) -> Tensor:
         """Return the expected return to go (...), sharing no parameter with the actions.
@@ -170,27 +180,32 @@ class PolicyNetwork(nn.Module):
         hidden = functional.silu(day + book @ self.value_book_weight + self.value_bias)
         return hidden @ self.value_head + self.value_offset
 
-    def _member_scores(self, encoding: Tensor) -> Tensor:
-        """Return (..., N, S): a bias is left out because the mean is taken off anyway."""
-        by_member = encoding.reshape(*encoding.shape[:-1], self.spec.members, self.spec.hidden)
-        return (by_member * self.score_weight).sum(-1)
+    @property
+    def _gain(self) -> Tensor:
+        """Return (S, 1): raw scores times this are the arguments of `mean_actions`'s sigmoid."""
+        return (2.0 / self.scale).unsqueeze(-1)
 
-    def _attend(self, own: Tensor, mask: Tensor) -> Tensor:
-        """Return (..., N, H): what each asset gathers from the investable ones."""
-        heads = (*own.shape[:-1], self.spec.members, self.spec.hidden)
+    def _by_member(self, encoding: Tensor, weights: Tensor) -> Tensor:
+        """Return (S, O, ..., N): each member's outputs (S, O, h) of its own units."""
+        units = encoding.movedim(-1, 0).reshape(self.spec.members, self.spec.hidden, -1)
+        return torch.bmm(weights, units).view(*weights.shape[:2], *encoding.shape[:-1])
+
+    def _attend(self, own: Tensor, shares: Tensor) -> Tensor:
+        """Return (S, h, D N): what each asset gathers from the investable ones, of (S, h, D, N)."""
+        units = own.flatten(-2)
         query, key, value = (
-            _by_member(own, weight).reshape(heads).transpose(-3, -2)
+            torch.bmm(weight.mT, units).view_as(own).permute(2, 0, 3, 1)  # (D, S, N, h)
             for weight in self.attention_weight
         )
-        bias = torch.where(mask > 0.0, 0.0, MASKED).mT.unsqueeze(-3)  # (..., 1, 1, N)
+        bias = torch.where(shares > 0.0, 0.0, MASKED)[:, None, None]  # (D, 1, 1, N)
         gathered = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return gathered.transpose(-3, -2).flatten(-2)
+        return gathered.permute(1, 3, 0, 2).flatten(-2)
 
 
 def mean_action(
     day: DayPart, weights: BookWeights, book_asset: Tensor, book: Tensor, investable: Tensor
 ) -> Tensor:
-    """Return the mean action (..., N + 1) in (-1, 1): N scores, then the exposure.
+    """Return the mean action (..., N + 1) in (-1, 1) of one book: N scores, then the exposure.
 
     Args:
         day: of each book's day, from the network that plays it.
@@ -199,13 +214,36 @@ def mean_action(
         book: (..., K).
         investable: (..., N) as in `PolicyNetwork.encode`.
     """
-    mask = investable.to(day.scores.dtype).unsqueeze(-1)
-    raw = day.scores + book_asset @ weights.score.mT
-    raw = raw - pool(raw, mask)
-    scores = torch.tanh(raw / weights.scale.unsqueeze(-2)).mean(-1) * mask.squeeze(-1)
-    own = (book * weights.exposure).sum(-1)
-    exposure = torch.tanh(day.exposure + own + weights.bias)
+    positions = centred(book_asset.mT, investable).unsqueeze(-2)
+    return mean_actions(day, weights, positions, book.unsqueeze(-2), investable).squeeze(-2)
+
+
+def mean_actions(
+    day: DayPart, weights: BookWeights, positions: Tensor, book: Tensor, investable: Tensor
+) -> Tensor:
+    """Return the mean actions (..., X, N + 1) of X books of the same day and network.
+
+    Args:
+        day: of the books' day, from the network that plays them.
+        weights: of that network.
+        positions: (..., B, X, N), as from `centred`.
+        book: (..., X, K).
+        investable: (..., N) as in `PolicyNetwork.encode`.
+    """
+    own = weights.score @ positions.flatten(-2)
+    own = own.view(*own.shape[:-1], *positions.shape[-2:])  # (..., S, X, N)
+    # tanh(x) = 2 sigmoid(2 x) - 1, and a sigmoid costs a tenth of a tanh; the 2 is in the gain.
+    scores = 2.0 * (own + day.scores.unsqueeze(-2)).sigmoid().mean(-3) - 1.0
+    scores = scores * investable.to(scores.dtype).unsqueeze(-2)
+    tilt = (book @ weights.exposure.unsqueeze(-1)).squeeze(-1)
+    exposure = torch.tanh(day.exposure.unsqueeze(-1) + tilt)
     return torch.cat([scores, exposure.unsqueeze(-1)], dim=-1)
+
+
+def centred(values: Tensor, investable: Tensor) -> Tensor:
+    """Return (..., B, N) values less their mean over the investable (..., N) names."""
+    shares = _shares(investable.to(values.dtype)).unsqueeze(-2)
+    return values - (values * shares).sum(-1, keepdim=True)
 
 
 def pool(values: Tensor, mask: Tensor) -> Tensor:
@@ -230,16 +268,9 @@ def entropy(log_std: Tensor, investable: Tensor) -> Tensor:
     return investable.to(log_std.dtype).sum(-1) * each[0] + each[1]
 
 
-def _side_by_side(weight: Tensor) -> Tensor:
-    """Return the (C, H) matrix that applies every member's (S, C, h) at once."""
-    return weight.transpose(0, 1).flatten(-2)
-
-
-def _by_member(values: Tensor, weight: Tensor) -> Tensor:
-    """Return (..., H) values after each member's own matrix of (S, h, h)."""
-    members, hidden, _ = weight.shape
-    units = values.reshape(-1, members, hidden).transpose(0, 1)
-    return torch.bmm(units, weight).transpose(0, 1).reshape(values.shape)
+def _shares(mask: Tensor) -> Tensor:
+    """Return the weights (..., N) of the mean over the names where the mask is 1, else 0."""
+    return mask / mask.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 def _dropout(values: Tensor, share: float, generator: Generator | None) -> Tensor:
