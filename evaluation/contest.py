@@ -11,11 +11,11 @@ from agents.baselines import Schedule
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from evaluation.backtest import BacktestWindow, run_agents, run_schedules
+from evaluation.backtest import AgentsRun, BacktestWindow, run_agents_together, run_schedules
 from evaluation.books import CAUSES, ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.netting import ensemble_schedules
 from evaluation.players import Policies
-from evaluation.sceptic import Doubts, doubt_policy, doubt_society
+from evaluation.sceptic import Doubts, doubt_policy, doubt_society, training_window
 from evaluation.tape import BooksByScale
 from market.bars import Bars, FloatArray
 from market.dataset import Dataset
@@ -41,6 +41,8 @@ class Contest:
         fill: (T, N) price of each session's fills.
         index: the market index as a path without costs; None where the source has none.
         doubts: the policies run again, at cost scale 1.
+        stages: stage -> agent -> its book with the policies of that stage of training, at cost
+            scale 1.
     """
 
     symbols: tuple[str, ...]
@@ -53,6 +55,7 @@ class Contest:
     fill: FloatArray
     index: Book | None
     doubts: Doubts
+    stages: Mapping[str, Mapping[str, Book]]
 
     def __post_init__(self) -> None:
         for name in (ENSEMBLE, EQUAL_WEIGHT, *self.agents, *self.baselines):
@@ -87,6 +90,7 @@ def run_contest(
     policies: Policies,
     mixer: Mixer,
     baselines: Mapping[str, Schedule],
+    stages: Mapping[str, Policies],
 ) -> Contest:
     """Run agents, their ensemble and the baselines over one window.
 
@@ -98,8 +102,14 @@ def run_contest(
         policies: name -> network, or None for the mandate's rule; an entry per mandate's policy.
         mixer: capital shares of the agents.
         baselines: name -> weights of the window's sessions; "equal_weight" is the yardstick.
+        stages: stage -> policies that are run beside them, at cost scale 1.
     """
-    result = run_agents(data.bars, market, window, mandates, policies)
+    runs = [AgentsRun(window, policies)]
+    runs += [AgentsRun(window.at_own_costs(), each) for each in stages.values()]
+    if any(network is not None for network in policies.values()):
+        runs.append(AgentsRun(training_window(data, window), policies))
+    result, *others = run_agents_together(data.bars, market, mandates, runs)
+    staged, trained = others[: len(stages)], others[len(stages) :]
     schedules = _at_every_scale(baselines, window)
     schedules[ENSEMBLE] = ensemble_schedules(result, mixer, data.regime[window.rows])
     books = result.books | run_schedules(data.bars, market, window, schedules)
@@ -126,7 +136,12 @@ def run_contest(
             mixer,
             baselines[EQUAL_WEIGHT],
             {name: _at_own_costs(books[name], window) for name in (ENSEMBLE, *result.names)},
+            trained[0] if trained else None,
         ),
+        stages={
+            stage: {name: other.books[name][0] for name in other.names}
+            for stage, other in zip(stages, staged, strict=True)
+        },
     )
 
 
@@ -169,6 +184,7 @@ def run_policy(
             baselines[EQUAL_WEIGHT],
             _at_own_costs(books[name], window),
         ),
+        stages={},
     )
 
 

@@ -6,7 +6,6 @@ runs are at cost scale 1, through the same kernel and with the same costs as the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -15,7 +14,13 @@ from agents.baselines import Schedule
 from agents.ensemble import Mixer
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from evaluation.backtest import BacktestWindow, run_agents, run_schedules
+from evaluation.backtest import (
+    AgentsResult,
+    BacktestWindow,
+    SchedulesRun,
+    run_agents,
+    run_schedules_together,
+)
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.netting import ensemble_schedules
 from evaluation.players import Policies
@@ -62,6 +67,13 @@ class Doubts:
     in_training: Mapping[str, Book]
 
 
+def training_window(data: Dataset, window: BacktestWindow) -> BacktestWindow:
+    """Return the end of the train window, at cost scale 1, under the conditions of a window."""
+    train = data.train
+    rows = slice(max(train.start, train.stop - TRAINING_SESSIONS), train.stop)
+    return replace(window.at_own_costs(), rows=rows)
+
+
 def doubt_society(
     data: Dataset,
     market: MarketTensors,
@@ -71,6 +83,7 @@ def doubt_society(
     mixer: Mixer,
     yardstick: Schedule,
     books: Mapping[str, Book],
+    in_training: AgentsResult | None,
 ) -> Doubts:
     """Run agents and their ensemble again.
 
@@ -83,25 +96,35 @@ def doubt_society(
         mixer: capital shares of the agents.
         yardstick: monthly 1/N over the window.
         books: of the ensemble and the agents, at cost scale 1.
+        in_training: of the agents over the `training_window`; None where nothing was trained.
     """
-    play = partial(_play, data, mandates, policies, mixer)
-    window = replace(window, cost_scales=(1.0,))
+    window, before = window.at_own_costs(), training_window(data, window)
     best = best_stock(books[ENSEMBLE], market, window.rows)
+    constant = _constant(books, yardstick)
     agents: Books = {}
-    schedules: Schedules = {}
+    without: Schedules = {}
     if best is not None:
-        agents, schedules = play(without_asset(market, best.column), window)
-        schedules[EQUAL_WEIGHT] = without_column(yardstick, best.column)
-    constant, without_best = _run_together(data, market, window, books, yardstick, schedules)
-    in_training: Books = {}
-    learned = [mandate.name for mandate in mandates if policies[mandate.policy] is not None]
-    if learned:
-        before = replace(window, rows=_last_rows(data.train))
-        trained, schedules = play(market, before)
-        schedules[EQUAL_WEIGHT] = _equal_weight(data, before.rows)
-        in_training = {name: trained[name] for name in learned}
-        in_training |= _run(data, market, before, schedules)
-    return Doubts(constant, best, agents | without_best, in_training)
+        left = without_asset(market, best.column)
+        result = run_agents(data.bars, left, window, mandates, policies)
+        agents = {name: result.books[name][0] for name in result.names}
+        without = _ensemble(data, window, result, mixer)
+        without[EQUAL_WEIGHT] = without_column(yardstick, best.column)
+    trained: Books = {}
+    training: Schedules = {}
+    if in_training is not None:
+        learned = [m.name for m in mandates if policies[m.policy] is not None]
+        trained = {name: in_training.books[name][0] for name in learned}
+        training = _ensemble(data, before, in_training, mixer)
+        training[EQUAL_WEIGHT] = Schedule(
+            baselines.equal_weight(data, before.rows), baselines.month_ends(data, before.rows)
+        )
+    done, done_before = _run(data, market, (window, constant | without), (before, training))
+    return Doubts(
+        constant={name: done[CONSTANT + name] for name in books},
+        best=best,
+        without_best=agents | {name: done[name] for name in without},
+        in_training=trained | done_before,
+    )
 
 
 def doubt_policy(
@@ -122,15 +145,20 @@ def doubt_policy(
         yardstick: monthly 1/N over the window.
         book: of the policy, at cost scale 1.
     """
-    window = replace(window, cost_scales=(1.0,))
+    window = window.at_own_costs()
     best = best_stock(book, market, window.rows)
-    schedules: Schedules = {}
+    constant = _constant({book.name: book}, yardstick)
+    without: Schedules = {}
     if best is not None:
-        schedules[EQUAL_WEIGHT] = without_column(yardstick, best.column)
-        schedules[book.name] = without_column(policy, best.column)
-    books = {book.name: book}
-    constant, without_best = _run_together(data, market, window, books, yardstick, schedules)
-    return Doubts(constant, best, without_best, {})
+        without[EQUAL_WEIGHT] = without_column(yardstick, best.column)
+        without[book.name] = without_column(policy, best.column)
+    (done,) = _run(data, market, (window, constant | without))
+    return Doubts(
+        constant={book.name: done[CONSTANT + book.name]},
+        best=best,
+        without_best={name: done[name] for name in without},
+        in_training={},
+    )
 
 
 def contributions(book: Book, market: MarketTensors, rows: slice) -> FloatArray:
@@ -183,45 +211,27 @@ def constant_mix(book: Book, yardstick: Schedule) -> Schedule:
     return Schedule(np.broadcast_to(average, book.weights.shape), yardstick.rebalance)
 
 
-def _play(
-    data: Dataset,
-    mandates: Sequence[Mandate],
-    policies: Policies,
-    mixer: Mixer,
-    market: MarketTensors,
-    window: BacktestWindow,
-) -> tuple[Books, Schedules]:
-    """Return the agents' books and the ensemble's schedule, at the window's one cost scale."""
-    result = run_agents(data.bars, market, window, mandates, policies)
+def _ensemble(
+    data: Dataset, window: BacktestWindow, result: AgentsResult, mixer: Mixer
+) -> Schedules:
+    """Return the ensemble's schedule, at the window's one cost scale."""
     (ensemble,) = ensemble_schedules(result, mixer, data.regime[window.rows])
-    return {name: result.books[name][0] for name in result.names}, {ENSEMBLE: ensemble}
+    return {ENSEMBLE: ensemble}
+
+
+def _constant(books: Mapping[str, Book], yardstick: Schedule) -> Schedules:
+    return {CONSTANT + name: constant_mix(book, yardstick) for name, book in books.items()}
 
 
 def _run(
-    data: Dataset, market: MarketTensors, window: BacktestWindow, schedules: Schedules
-) -> Books:
-    once = {name: (schedule,) for name, schedule in schedules.items()}
-    books = run_schedules(data.bars, market, window, once)
-    return {name: by_scale[0] for name, by_scale in books.items()}
-
-
-def _run_together(
-    data: Dataset,
-    market: MarketTensors,
-    window: BacktestWindow,
-    books: Mapping[str, Book],
-    yardstick: Schedule,
-    schedules: Schedules,
-) -> tuple[Books, Books]:
-    """Return the books of constant weights and those of the schedules, from one batched pass."""
-    constant = {CONSTANT + name: constant_mix(book, yardstick) for name, book in books.items()}
-    done = _run(data, market, window, constant | schedules)
-    return {name: done[CONSTANT + name] for name in books}, {name: done[name] for name in schedules}
-
-
-def _last_rows(train: slice) -> slice:
-    return slice(max(train.start, train.stop - TRAINING_SESSIONS), train.stop)
-
-
-def _equal_weight(data: Dataset, rows: slice) -> Schedule:
-    return Schedule(baselines.equal_weight(data, rows), baselines.month_ends(data, rows))
+    data: Dataset, market: MarketTensors, *plans: tuple[BacktestWindow, Schedules]
+) -> list[Books]:
+    """Return the books of each window's schedules, from one batched pass."""
+    runs = [
+        SchedulesRun(window, {name: (schedule,) for name, schedule in schedules.items()})
+        for window, schedules in plans
+    ]
+    return [
+        {name: book for name, (book,) in books.items()}
+        for books in run_schedules_together(data.bars, market, runs)
+    ]

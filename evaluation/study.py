@@ -85,6 +85,7 @@ def study(
                 {mandate.policy: trained.networks.get(mandate.policy) for mandate in mandates},
                 trained.manifest.ensemble,
                 known,
+                {},
             )
         finished = time.perf_counter()
         facts = RunFacts(

@@ -41,7 +41,7 @@ from training.export import ARTEFACT, export, validation_numbers
 from training.local_ray import local_ray
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
-from training.selection import Decision, Networks, inner_windows, validate
+from training.selection import Decision, Networks, inner_windows
 from training.settings import NoAlgorithm, RLSettings
 from training.society import Society
 from training.stages import Stages
@@ -131,6 +131,7 @@ def backtest(
     """Run the exported policies beside the baselines, and every stage of every agent."""
     exported = artefact.load(folder / ARTEFACT).networks
     window = BacktestWindow(data.test, society.settings, society.cash_rate)
+    rule: Networks = dict.fromkeys(society.policies)
     contest = run_contest(
         data,
         society.market,
@@ -139,26 +140,22 @@ def backtest(
         {policy: exported.get(policy) for policy in society.policies},
         config.ensemble,
         all_baselines(data, society.mandates),
+        {RULE: rule, **trained},
     )
-    rule: Networks = dict.fromkeys(society.policies)
-    results = {
-        stage: validate(data.bars, society, data.test, networks)
-        for stage, networks in {RULE: rule, **trained}.items()
-    }
     why = {decided[p].stage: decided for decided in decisions for p in decided}
-    books = {
+    stages = {
         mandate.name: [
             Stage(
                 name=stage,
-                book=result.books[mandate.name][0],
+                book=books[mandate.name],
                 chosen=chosen[mandate.policy] == stage,
                 decision=str(why[stage][mandate.policy]) if stage in why else "the mandate itself",
             )
-            for stage, result in results.items()
+            for stage, books in contest.stages.items()
         ]
         for mandate in society.mandates
     }
-    return contest, books
+    return contest, stages
 
 
 def _open(config: Configuration, out: str | None, resume: str | None) -> Path:

@@ -157,7 +157,7 @@ def contest(
     schedules: dict[str, baselines.Schedule],
 ) -> Contest:
     rules = {mandate.policy: None for mandate in mandates}
-    return run_contest(dataset, market, window, mandates, rules, Fixed(None), schedules)
+    return run_contest(dataset, market, window, mandates, rules, Fixed(None), schedules, {})
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,15 @@ from agents.market_tensors import MarketTensors
 from agents.networks import PolicyNetwork
 from envs.batch import BatchEnv
 from envs.costs import CostModel
-from evaluation.backtest import BacktestWindow, run_agents, run_schedules
+from evaluation.backtest import (
+    AgentsRun,
+    BacktestWindow,
+    SchedulesRun,
+    run_agents,
+    run_agents_together,
+    run_schedules,
+    run_schedules_together,
+)
 from evaluation.books import (
     CAUSES,
     ENSEMBLE,
@@ -28,6 +36,7 @@ from evaluation.books import (
 from evaluation.contest import INDEX, Contest, index_book, run_contest, run_policy
 from evaluation.metrics import metrics, sharpe_difference
 from evaluation.netting import ensemble_schedules
+from evaluation.players import Policies
 from market.dataset import Dataset
 
 NetworkMaker = Callable[[MarketTensors, int], PolicyNetwork]
@@ -160,6 +169,91 @@ def test_all_cost_scales_at_once_equal_one_run_each(
             _same(together_rules[name][s], book)
 
 
+def _windows(window: BacktestWindow) -> list[BacktestWindow]:
+    """Return windows of other lengths, places and cost scales; the first ends with the market."""
+    short = replace(window, rows=slice(100, 190), cost_scales=(1.0,))
+    return [window, short, replace(window, rows=slice(20, 350), cost_scales=(2.0, 1.0))]
+
+
+def test_runs_of_several_windows_and_policies_together_equal_one_run_each(
+    dataset: Dataset,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: list[Mandate],
+    network: NetworkMaker,
+) -> None:
+    stops = replace(mandates[1].exits, stop_loss=0.05, cooldown=5)
+    pairs = [mandates[0], replace(mandates[1], exits=stops)]
+    players: list[Policies] = [
+        {"careful": network(market, 1), "middle": network(market, 2)},
+        {"careful": None, "middle": None},
+        {"careful": None, "middle": network(market, 2)},
+    ]
+    runs = [AgentsRun(*each) for each in zip(_windows(window), players, strict=True)]
+    together = run_agents_together(dataset.bars, market, pairs, runs)
+    for run, result in zip(runs, together, strict=True):
+        alone = run_agents(dataset.bars, market, run.window, pairs, run.policies)
+        np.testing.assert_array_equal(result.ordered, alone.ordered)
+        np.testing.assert_allclose(result.targets, alone.targets, atol=1e-9)
+        for name in alone.names:
+            for one, other in zip(result.books[name], alone.books[name], strict=True):
+                np.testing.assert_array_equal(one.dates, other.dates)
+                _same(one, other)
+
+
+def test_schedules_of_several_windows_together_equal_one_run_each(
+    dataset: Dataset, market: MarketTensors, window: BacktestWindow, mandates: list[Mandate]
+) -> None:
+    names = ("volatility_target_middle", "buy_and_hold"), ("inverse_volatility",), ()
+    runs = [
+        SchedulesRun(
+            each,
+            {n: (build(n, dataset, each.rows, mandates),) * len(each.cost_scales) for n in some},
+        )
+        for each, some in zip(_windows(window), names, strict=True)
+    ]
+    together = run_schedules_together(dataset.bars, market, runs)
+    assert [tuple(books) for books in together] == list(names)
+    for run, books in zip(runs[:2], together, strict=False):
+        alone = run_schedules(dataset.bars, market, run.window, run.schedules)
+        for name in run.schedules:
+            for one, other in zip(books[name], alone[name], strict=True):
+                _same(one, other)
+
+
+def test_windows_of_other_conditions_are_not_run_together(
+    dataset: Dataset, market: MarketTensors, window: BacktestWindow, mandates: list[Mandate]
+) -> None:
+    rules: Policies = {"careful": None, "middle": None}
+    for other in (replace(window, cash_rate=0.05), _linear(window, 1.0)):
+        runs = [AgentsRun(window, rules), AgentsRun(other, rules)]
+        with pytest.raises(ValueError, match="the same settings and cash rate"):
+            run_agents_together(dataset.bars, market, mandates, runs)
+
+
+def test_every_stage_of_training_is_run_as_if_alone(
+    dataset: Dataset,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: list[Mandate],
+    schedules: dict[str, Schedule],
+    network: NetworkMaker,
+) -> None:
+    rules: Policies = dict.fromkeys(("careful", "middle"))
+    stages: dict[str, Policies] = {
+        "rule": rules,
+        "warm_start": {policy: network(market, 6) for policy in rules},
+    }
+    contest = run_contest(dataset, market, window, mandates, rules, Fixed(None), schedules, stages)
+    for stage, policies in stages.items():
+        alone = run_agents(dataset.bars, market, window.at_own_costs(), mandates, policies)
+        assert set(contest.stages[stage]) == set(alone.names)
+        for name, (book,) in alone.books.items():
+            _same(contest.stages[stage][name], book)
+    _same(contest.stages["rule"]["middle"], contest.book("middle"))
+    assert not contest.doubts.in_training
+
+
 def test_the_ensemble_of_one_agent_is_that_agents_book(
     dataset: Dataset,
     market: MarketTensors,
@@ -249,6 +343,7 @@ def test_nothing_up_to_a_session_depends_on_a_later_one(
             policies,
             Hedge(5.0, 0.1),
             schedules,
+            {},
         )
         for each in (market, other)
     )

@@ -20,6 +20,7 @@ from evaluation.backtest import BacktestWindow, run_agents, run_schedules
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.contest import Contest, run_contest, run_policy
 from evaluation.doubt_sections import doubts
+from evaluation.netting import ensemble_schedules
 from evaluation.sceptic import best_stock, constant_mix, contributions, without_asset
 from evaluation.statistics import active_information_ratio
 from evaluation.summary import RunFacts, build
@@ -42,7 +43,7 @@ def trained(
 ) -> Contest:
     """Return a contest in which one of the two agents has a network."""
     policies = {"careful": None, "middle": network(market, 3)}
-    return run_contest(dataset, market, window, mandates, policies, Hedge(5.0, 0.1), schedules)
+    return run_contest(dataset, market, window, mandates, policies, Hedge(5.0, 0.1), schedules, {})
 
 
 def _run(
@@ -207,6 +208,7 @@ def test_the_ensemble_without_its_best_stock_is_that_of_the_masked_agents(
         policies,
         Hedge(5.0, 0.1),
         schedules,
+        {},
     )
     for name in trained.policies:
         expected = again.book(name).nav
@@ -214,7 +216,11 @@ def test_the_ensemble_without_its_best_stock_is_that_of_the_masked_agents(
 
 
 def test_only_what_was_trained_is_judged_in_training(
-    contest: Contest, trained: Contest, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    contest: Contest,
+    trained: Contest,
+    dataset: Dataset,
+    window: BacktestWindow,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert not contest.doubts.in_training
     books = trained.doubts.in_training
@@ -222,7 +228,28 @@ def test_only_what_was_trained_is_judged_in_training(
     for book in books.values():
         np.testing.assert_array_equal(book.dates, dataset.bars.dates[dataset.train])
     monkeypatch.setattr(sceptic, "TRAINING_SESSIONS", 100)
-    assert sceptic._last_rows(dataset.train) == slice(250, 350)
+    before = sceptic.training_window(dataset, window)
+    assert before == replace(window, rows=slice(250, 350), cost_scales=(1.0,))
+
+
+def test_what_is_judged_in_training_is_a_run_of_its_own(
+    trained: Contest,
+    dataset: Dataset,
+    market: MarketTensors,
+    window: BacktestWindow,
+    mandates: list[Mandate],
+    network: Networks,
+) -> None:
+    """It shares its pass with the contest, in a longer window at another place."""
+    policies = {"careful": None, "middle": network(market, 3)}
+    before = replace(window, rows=dataset.train, cost_scales=(1.0,))
+    alone = run_agents(dataset.bars, market, before, mandates, policies)
+    ensemble = ensemble_schedules(alone, Hedge(5.0, 0.1), dataset.regime[dataset.train])
+    expected = run_schedules(dataset.bars, market, before, {ENSEMBLE: ensemble})
+    for name, (book,) in {"middle": alone.books["middle"], **expected}.items():
+        found = trained.doubts.in_training[name]
+        np.testing.assert_allclose(found.nav, book.nav, rtol=1e-9)
+        np.testing.assert_allclose(found.weights, book.weights, atol=1e-9)
 
 
 def test_the_gap_is_the_ratio_in_training_less_that_out_of_sample(
