@@ -159,11 +159,11 @@ def paired_bootstrap(
     """
     if len(returns) != len(reference) or not 1 <= block <= len(returns):
         raise ValueError(f"{len(returns)} and {len(reference)} periods in blocks of {block}")
-    rows = _circular_blocks(len(returns), block, draws, generator)
-    ours, theirs = returns[rows], reference[rows]  # (draws, T)
+    starts = generator.integers(len(returns), size=(draws, -(-len(returns) // block)))
+    ours, theirs = (_resampled(series, starts, block) for series in (returns, reference))
     annual = math.sqrt(periods_per_year)
-    sharpes = (_ratios(ours) - _ratios(theirs)) * annual
-    means = (ours.mean(axis=1) - theirs.mean(axis=1)) * periods_per_year
+    sharpes = (ours.ratios - theirs.ratios) * annual
+    means = (ours.means - theirs.means) * periods_per_year
     sharpe = measures.sharpe(returns, periods_per_year)
     difference = sharpe - measures.sharpe(reference, periods_per_year)
     mean = float((returns - reference).mean()) * periods_per_year
@@ -201,21 +201,57 @@ def interquartile_mean_interval(
     return _percentiles(interquartile_mean(values), resampled, level)
 
 
-def _circular_blocks(
-    periods: int, block: int, draws: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return (draws, T) rows made of blocks that wrap around the end of the series."""
-    starts = generator.integers(periods, size=(draws, -(-periods // block)))
-    rows = (starts[:, :, None] + np.arange(block)) % periods
-    return rows.reshape(draws, -1)[:, :periods]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Histories:
+    """Moments of resampled histories, each (draws,)."""
+
+    means: FloatArray
+    deviations: FloatArray  # sample standard deviations, divisor T - 1
+
+    @property
+    def ratios(self) -> FloatArray:
+        """Return the Sharpe ratios of one period; NaN for a constant."""
+        varies = self.deviations > measures.CONSTANT
+        return np.divide(
+            self.means, self.deviations, out=np.full_like(self.means, np.nan), where=varies
+        )
 
 
-def _ratios(returns: FloatArray) -> FloatArray:
-    """Return the (draws,) Sharpe ratios of one period; NaN for a constant."""
-    deviation = returns.std(axis=1, ddof=1)
-    deviation[~(deviation > measures.CONSTANT)] = np.nan
-    ratios: FloatArray = returns.mean(axis=1) / deviation
-    return ratios
+def _resampled(values: FloatArray, starts: NDArray[np.int64], block: int) -> _Histories:
+    """Return the moments of histories made of blocks that wrap around the end of the series.
+
+    They follow from those of the blocks, a T-th as many numbers as the histories have.
+
+    Args:
+        values: (T,) of each period.
+        starts: (draws, B) first period of each block; the last block is cut so that T periods are
+            left.
+        block: periods in a block.
+
+    Source:
+        Chan, Golub & LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances", 1979.
+    """
+    periods, count = len(values), starts.shape[1]
+    last = periods - (count - 1) * block
+    means, squares = (
+        np.concatenate([whole[starts[:, :-1]], cut[starts[:, -1:]]], axis=1)
+        for whole, cut in zip(
+            _block_moments(values, block), _block_moments(values, last), strict=True
+        )
+    )
+    sizes = np.append(np.full(count - 1, block), last)
+    mean = means @ sizes / periods
+    total = squares.sum(axis=1) + (means - mean[:, None]) ** 2 @ sizes
+    return _Histories(mean, np.sqrt(total / (periods - 1)))
+
+
+def _block_moments(values: FloatArray, block: int) -> tuple[FloatArray, FloatArray]:
+    """Return the (T,) means and sums of squared deviations of the block from each period on."""
+    wrapped = np.concatenate([values, values[: block - 1]])
+    blocks = np.lib.stride_tricks.sliding_window_view(wrapped, block)
+    means = blocks.mean(axis=1)
+    return means, ((blocks - means[:, None]) ** 2).sum(axis=1)
 
 
 def _interquartile_means(values: FloatArray) -> FloatArray:

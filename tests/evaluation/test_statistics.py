@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluation import statistics
 from market.bars import FloatArray
@@ -231,3 +233,26 @@ def test_one_seed_shows_no_spread_and_none_shows_nothing() -> None:
     one = statistics.interquartile_mean_interval(np.array([0.7]), generator)
     assert (one.low, one.value, one.high) == (0.7, 0.7, 0.7)
     assert math.isnan(statistics.interquartile_mean_interval(np.zeros(0), generator).value)
+
+
+@given(st.integers(2, 90), st.integers(1, 25), st.integers(0, 2**32 - 1))
+def test_resampled_histories_have_the_moments_of_their_written_out_periods(
+    periods: int, block: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    block = min(block, periods)
+    values = random.normal(0.001, 0.01, periods) * (random.random(periods) > 0.3)
+    starts = random.integers(periods, size=(8, -(-periods // block)))
+    rows = (starts[:, :, None] + np.arange(block)) % periods
+    histories = values[rows.reshape(8, -1)[:, :periods]]
+    found = statistics._resampled(values, starts, block)
+    np.testing.assert_allclose(found.means, histories.mean(axis=1), atol=1e-15)
+    np.testing.assert_allclose(found.deviations, histories.std(axis=1, ddof=1), atol=1e-15)
+
+
+def test_a_history_that_is_resampled_to_a_constant_has_no_ratio() -> None:
+    values = np.full(60, 0.1)
+    values[50:] = 0.2
+    starts = np.array([[0, 5, 10], [0, 5, 45]])
+    ratios = statistics._resampled(values, starts, 20).ratios
+    assert np.isnan(ratios[0]) and ratios[1] > 0.0
