@@ -5,6 +5,7 @@ cash. Exits and breakers act on positions, so the environment applies them, not 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,27 @@ from risk.projection import LimitTensors, project
 
 SMALLEST_DISTANCE = 1e-12
 SMALLEST_SUM = 1e-100  # far below exp(-100), the least that a tilt leaves of a base portfolio
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Day:
+    """What the map and the observation need of the market at the close of sessions t.
+
+    Args:
+        investable: (E, N) float64, 1 or 0.
+        base: (E, A, N) base portfolios: sums of 1; 1 / N for a mandate without one.
+        rule: (E, A) invested fraction of the mandates' rules.
+        beta: (E, N).
+        market_volatility: (E,) annualised.
+        idiosyncratic_volatility: (E, N) annualised.
+    """
+
+    investable: Tensor
+    base: Tensor
+    rule: Tensor
+    beta: Tensor
+    market_volatility: Tensor
+    idiosyncratic_volatility: Tensor
 
 
 class ActionMap:
@@ -88,25 +110,39 @@ class ActionMap:
                 f"weights and tilt must be float64 and actions floating point, were {held.dtype}, "
                 f"{tilt.dtype} and {action.dtype}"
             )
+        return self.on(self.day(t), action, held, tilt)
+
+    def day(self, t: Tensor) -> Day:
+        """Gather what the market gives at the close of sessions `t` (E,)."""
+        market = self.market
+        return Day(
+            investable=self._investable[t],
+            base=self._base[self._kind, t.unsqueeze(-1)],
+            rule=self._rule[t],
+            beta=market.beta[t],
+            market_volatility=market.market_volatility[t],
+            idiosyncratic_volatility=market.idiosyncratic_volatility[t],
+        )
+
+    def on(self, day: Day, action: Tensor, held: Tensor, tilt: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a call returns, for a day at hand."""
         action = action.to(torch.float64).clamp(-1.0, 1.0)
-        investable = self._investable[t].unsqueeze(1)  # (E, 1, N)
-        tilt = torch.lerp(tilt, action[..., :-1] * investable, self._tilt_rate)
+        tilt = tilt + self._tilt_rate * (action[..., :-1] * day.investable.unsqueeze(1) - tilt)
         # The softmax without its logarithms: a tilt is bounded, so nothing can overflow.
-        relative = self._base[self._kind, t.unsqueeze(-1)] * (self._tilt_scale * tilt).exp()
+        relative = day.base * (self._tilt_scale * tilt).exp()
         relative_sum = relative.sum(-1).clamp_min(SMALLEST_SUM)
 
         command = self._command(action[..., -1])
-        rule = self._rule[t]
-        exposure = rule + command * torch.where(command > 0.0, 1.0 - rule, rule)
+        exposure = day.rule + command * torch.where(command > 0.0, 1.0 - day.rule, day.rule)
         target = project(
             (exposure / relative_sum).unsqueeze(-1) * relative,
             held,
             self.limits,
             self.market.sector_of,
             self.market.n_sectors,
-            self.market.beta[t],
-            self.market.market_volatility[t],
-            self.market.idiosyncratic_volatility[t],
+            day.beta,
+            day.market_volatility,
+            day.idiosyncratic_volatility,
         )
         return no_trade_band(target, held, self._band * (1.0 - command.abs())), tilt
 

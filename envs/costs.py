@@ -93,29 +93,54 @@ def borrow_cost(owed: Tensor, model: CostModel, scale: Tensor) -> Tensor:
     return owed * (model.borrow_rate / TRADING_DAYS) * scale
 
 
-def impact_rate(
-    trade: Tensor, model: CostModel, daily_volatility: Tensor, adv: Tensor | None
-) -> Tensor | None:
-    """Return the (E, 1, N) impact per unit of notional of a trade with the flow, None if free.
+def unit_impact(model: CostModel, daily_volatility: Tensor, adv: Tensor | None) -> Tensor | None:
+    """Return the impact rate of a flow of one unit of currency, None if impact is free.
 
     Args:
-        trade: (E, A, N) signed notional; all agents of one environment trade into one market.
         model: the rates.
-        daily_volatility: (E, 1, N) fraction.
-        adv: (E, 1, N) account currency a day, needed where the model has impact.
+        daily_volatility: (...) fraction.
+        adv: (...) account currency a day, needed where the model has impact.
 
-    Returns:
-        The sign of the summed flow times the rate: what buys of a name pay where it is positive,
-        and its sells where it is negative.
+    Raises:
+        ValueError: if the model has impact and there is no traded value.
     """
     if not model.needs_adv:
         return None
     if adv is None:
         raise ValueError("impact needs the average daily traded value of every asset")
+    return model.impact * daily_volatility / adv.sqrt()
+
+
+def impact_rate(trade: Tensor, unit: Tensor) -> Tensor:
+    """Return the (E, 1, N) impact per unit of notional of a trade with the flow.
+
+    Args:
+        trade: (E, A, N) signed notional; all agents of one environment trade into one market.
+        unit: (E, 1, N) as from `unit_impact`.
+
+    Returns:
+        The sign of the summed flow times the rate: what buys of a name pay where it is positive,
+        and its sells where it is negative.
+    """
     flow = trade.sum(1, keepdim=True)
     # A name that nobody trades may have no known traded value.
-    participation = torch.where(flow == 0.0, 0.0, flow.abs() / adv)
-    return flow.sign() * daily_volatility * (model.impact * participation.sqrt())
+    return torch.where(flow == 0.0, 0.0, flow.sign() * flow.abs().sqrt() * unit)
+
+
+def side_cost(
+    notional: Tensor, total: Tensor, model: CostModel, scale: Tensor, rate: Tensor | None
+) -> Tensor:
+    """Return the (E, A) cost of the buys, or of the sells, of a basket.
+
+    Args:
+        notional: (E, A, N) what is traded on that side, >= 0.
+        total: (E, A) its sum.
+        model: the rates.
+        scale: (E, 1) multiple of the whole model.
+        rate: (E, 1, N) impact that this side pays, >= 0, or None.
+    """
+    linear = total * ((model.commission_bp + 0.5 * model.spread_bp) * BASIS_POINT)
+    return (linear if rate is None else linear + (notional * rate).sum(-1)) * scale
 
 
 def trading_cost(

@@ -11,11 +11,22 @@ import torch
 from torch import Tensor
 
 from agents.market_tensors import MarketTensors
-from envs.costs import CostBreakdown, CostModel, borrow_cost, impact_rate, trading_cost
+from envs.costs import (
+    CostBreakdown,
+    CostModel,
+    borrow_cost,
+    impact_rate,
+    side_cost,
+    trading_cost,
+    unit_impact,
+)
 from market.bars import TRADING_DAYS
 
-# A pass shrinks the error of NAV-after-cost by about the cost rate (6e-4 for 6 bp).
-FIXED_POINT_PASSES = 4
+# Newton steps of NAV-after-cost are exact but for names whose side they change. Impact rates move
+# with the trades, and each further pass shrinks that error by about a hundred.
+PASSES = 3
+PASSES_WITH_IMPACT = 4
+SMALLEST_SUM = 1e-300
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +62,51 @@ class Prices:
             daily_volatility=market.volatility / TRADING_DAYS**0.5,
             adv=market.adv,
             cash_return=(1.0 + cash_rate) ** (1.0 / TRADING_DAYS) - 1.0,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """What one step needs of the market: from the close of t to the close of t + 1.
+
+    Args:
+        last_close: (E, 1, N) at the close of t.
+        fill: (E, 1, N) price of a trade.
+        per_fill: (E, 1, N) its reciprocal.
+        close: (E, 1, N) at the close of t + 1.
+        tradable: (E, 1, N) an order can be filled.
+        payout: (E, 1, N) as in `Prices`.
+        unit_impact: (E, 1, N) impact rate of a flow of one, known at the close of t, or None.
+        cash_return: interest on positive cash, a fraction.
+    """
+
+    last_close: Tensor
+    fill: Tensor
+    per_fill: Tensor
+    close: Tensor
+    tradable: Tensor
+    payout: Tensor
+    unit_impact: Tensor | None
+    cash_return: float
+
+    @classmethod
+    def after(cls, t: Tensor, prices: Prices, model: CostModel) -> "Session":
+        """Gather the sessions after the close of rows `t` (E,)."""
+
+        def rows(table: Tensor, at: Tensor) -> Tensor:
+            return table[at].unsqueeze(1)
+
+        adv = None if prices.adv is None else rows(prices.adv, t)
+        fill = rows(prices.open, t + 1)
+        return cls(
+            last_close=rows(prices.close, t),
+            fill=fill,
+            per_fill=1.0 / fill,
+            close=rows(prices.close, t + 1),
+            tradable=rows(prices.tradable, t + 1),
+            payout=rows(prices.payout, t + 1),
+            unit_impact=unit_impact(model, rows(prices.daily_volatility, t), adv),
+            cash_return=prices.cash_return,
         )
 
 
@@ -106,7 +162,7 @@ def reset(start: Tensor, capital: float, n_agents: int, n_assets: int) -> Books:
 def held_weights(books: Books, prices: Prices) -> Tensor:
     """Return the (E, A, N) weights of the positions at the close of `books.t`."""
     notional = books.shares * prices.close[books.t].unsqueeze(1)
-    return notional / _divisor(books.cash + notional.sum(-1)).unsqueeze(-1)
+    return notional * (1.0 / _divisor(books.cash + notional.sum(-1))).unsqueeze(-1)
 
 
 def step(
@@ -126,33 +182,47 @@ def step(
     Returns:
         The state after the close of t+1, and what happened.
     """
-    t = books.t + 1
-    last_close = prices.close[books.t].unsqueeze(1)  # (E, 1, N)
-    fill = prices.open[t].unsqueeze(1)
-    close = prices.close[t].unsqueeze(1)
-    nav_before = nav(books.cash, books.shares, last_close)
+    session = Session.after(books.t, prices, model)
+    return trade_session(books, target, held_weights(books, prices), session, model, scale)
 
-    cash, shares = _pay_out(books, last_close, prices.payout[t].unsqueeze(1))
-    owed = (-cash).clamp(min=0.0) + (-shares * last_close).clamp(min=0.0).sum(-1)
+
+def trade_session(
+    books: Books,
+    target: Tensor,
+    weights: Tensor,
+    session: Session,
+    model: CostModel,
+    scale: Tensor,
+) -> tuple[Books, Outcome]:
+    """Take the step of `step` with its prices at hand.
+
+    Args:
+        books, target, model, scale: as for `step`.
+        weights: (E, A, N) the books' `held_weights`.
+        session: the one after `books.t`.
+    """
+    nav_before = nav(books.cash, books.shares, session.last_close)
+    cash, shares = _pay_out(books, session)
+    owed = (-cash).clamp(min=0.0) + (-shares * session.last_close).clamp(min=0.0).sum(-1)
     borrow = borrow_cost(owed, model, scale)
-    cash = cash + cash.clamp(min=0.0) * prices.cash_return - borrow
+    cash = cash + cash.clamp(min=0.0) * session.cash_return - borrow
 
-    held = shares * fill
+    held = shares * session.fill
     nav_at_fill = cash + held.sum(-1)
     # Exactly what is held is no order: trading back to it at a price that has moved since would
     # turn every no-trade band into a daily rebalance.
-    ordered = target != held_weights(books, prices)
-    trade, cost = _solve_trades(target, ordered, held, cash, t, prices, model, scale)
+    ordered = session.tradable & (target != weights)
+    trade, cost = _solve_trades(target, ordered, held, cash, nav_at_fill, session, model, scale)
     paid = CostBreakdown(*cost, borrow)
 
     # Sold is sold: a remnant of rounding would still count as a position with an entry and an age.
-    shares = torch.where(trade == -held, 0.0, shares + trade / fill)
+    shares = torch.where(trade == -held, 0.0, shares + trade * session.per_fill)
     cash = cash - trade.sum(-1) - sum(cost)
-    nav_after = nav(cash, shares, close)
+    nav_after = nav(cash, shares, session.close)
     turnover = trade.abs().sum(-1) / _divisor(nav_at_fill)
     peak_nav = torch.maximum(books.peak_nav, nav_after)
     return (
-        Books(t, cash, shares, peak_nav),
+        Books(books.t + 1, cash, shares, peak_nav),
         Outcome(nav_before, nav_after, paid, turnover, trade),
     )
 
@@ -162,10 +232,11 @@ def _divisor(value: Tensor) -> Tensor:
     return torch.where(value == 0.0, 1.0, value)
 
 
-def _pay_out(books: Books, last_close: Tensor, payout: Tensor) -> tuple[Tensor, Tensor]:
+def _pay_out(books: Books, session: Session) -> tuple[Tensor, Tensor]:
     """Turn delisted positions into cash at the payout fraction of their last close."""
-    pays = payout.isfinite()
-    proceeds = torch.where(pays, books.shares * last_close * payout, 0.0).sum(-1)
+    pays = session.payout.isfinite()
+    worth = books.shares * session.last_close
+    proceeds = torch.where(pays, worth * session.payout, 0.0).sum(-1)
     return books.cash + proceeds, torch.where(pays, 0.0, books.shares)
 
 
@@ -174,40 +245,48 @@ def _solve_trades(
     ordered: Tensor,
     held: Tensor,
     cash: Tensor,
-    t: Tensor,
-    prices: Prices,
+    nav_at_fill: Tensor,
+    session: Session,
     model: CostModel,
     scale: Tensor,
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Find trades that reach the target as a fraction of NAV after their own cost.
 
-    Cost depends on the trades and NAV after cost on the cost: a fixed point, found in a few passes.
-    The target may borrow only what it asks for (weights that sum to more than one).
+    Cost depends on the trades, NAV after cost on the cost, and impact on everybody's trades: a
+    fixed point. At given impact rates the cost is linear in NAV, but for names whose side changes,
+    so every pass is a Newton step. Where the sells do not pay for the buys, because a name cannot
+    be traded, all buys of the book shrink alike; the target may borrow only what it asks for
+    (weights that sum to more than one).
     """
-    tradable = prices.tradable[t].unsqueeze(1) & ordered
-    volatility = prices.daily_volatility[t - 1].unsqueeze(1)
-    adv = None if prices.adv is None else prices.adv[t - 1].unsqueeze(1)
-    nav_at_fill = cash + held.sum(-1)
-    may_owe = (target.sum(-1) - 1.0).clamp(min=0.0) * nav_at_fill
+    spendable = cash + (target.sum(-1) - 1.0).clamp(min=0.0) * nav_at_fill
+    asked = torch.where(ordered, target, 0.0)
+    given = torch.where(ordered, held, 0.0)
+    asked_total = asked.sum(-1)
 
-    trade, paid = torch.zeros_like(held), torch.zeros_like(cash)
-    for _ in range(FIXED_POINT_PASSES):
-        nav_after_cost = (nav_at_fill - paid).unsqueeze(-1)
-        trade = torch.where(tradable, target * nav_after_cost - held, 0.0)
-        trade = _within_cash(trade, cash - paid + may_owe)
-        rate = impact_rate(trade, model, volatility, adv)
-        cost = trading_cost(trade, model, scale, rate)
-        paid = cost[0] + cost[1] + cost[2]
-    # At the rates of the last pass a smaller buy never costs more, so nothing is owed after this,
-    # however far the passes were from the fixed point.
-    trade = _within_cash(trade, cash - paid + may_owe)
+    paid, filled = torch.zeros_like(cash), torch.ones_like(cash)  # cost; share of the buys
+    rate = buy_rate = sell_rate = None
+    for later in reversed(range(PASSES if session.unit_impact is None else PASSES_WITH_IMPACT)):
+        wanted = asked * (nav_at_fill - paid).unsqueeze(-1) - given
+        buys = wanted.clamp(min=0.0)
+        sells = buys - wanted
+        if session.unit_impact is not None:
+            rate = impact_rate(buys * filled.unsqueeze(-1) - sells, session.unit_impact)
+            buy_rate, sell_rate = rate.clamp(min=0.0), (-rate).clamp(min=0.0)
+        bought, sold = buys.sum(-1), sells.sum(-1)
+        buying = side_cost(buys, bought, model, scale, buy_rate)
+        selling = side_cost(sells, sold, model, scale, sell_rate)
+        if later:
+            asked_buys = torch.where(wanted > 0.0, asked, 0.0)
+            less = asked_buys.sum(-1)
+            more = asked_total - less
+            cheaper = side_cost(asked_buys, less, model, scale, buy_rate)
+            dearer = side_cost(asked - asked_buys, more, model, scale, sell_rate)
+            change = (filled * buying + selling - paid) / (1.0 + filled * cheaper - dearer)
+            paid = paid + change
+            bought, sold = bought - less * change, sold + more * change
+            buying, selling = buying - cheaper * change, selling + dearer * change
+        # Nothing is owed after this, however far the passes are from the fixed point.
+        affordable = (spendable + sold - selling) / (bought + buying).clamp(min=SMALLEST_SUM)
+        filled = affordable.clamp(0.0, 1.0)
+    trade = buys * filled.unsqueeze(-1) - sells
     return trade, trading_cost(trade, model, scale, rate)
-
-
-def _within_cash(trade: Tensor, spendable: Tensor) -> Tensor:
-    """Shrink all buys alike where they cost more than the cash at hand plus the sells."""
-    buys = trade.clamp(min=0.0)
-    bought = buys.sum(-1)
-    sold = bought - trade.sum(-1)
-    affordable = (spendable + sold).clamp(min=0.0) / bought.clamp(min=1e-300)
-    return trade - buys * (1.0 - affordable.clamp(max=1.0)).unsqueeze(-1)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.costs import CostBreakdown, CostModel, borrow_cost, impact_rate, trading_cost
+from envs.costs import CostBreakdown, CostModel, borrow_cost, impact_rate, trading_cost, unit_impact
 
 MODEL = CostModel(commission_bp=2.0, spread_bp=10.0, impact=0.7, borrow_rate=0.05)
 E, A, N = 2, 3, 4
@@ -24,7 +24,8 @@ ADV = tensor([[[1e6, 2e6, 5e6, 1e7]]])
 
 def costs_of(trade: torch.Tensor, model: CostModel, scale: torch.Tensor = ONE) -> torch.Tensor:
     """Return commission, spread and impact of (E, A, N) trades, (3, E, A)."""
-    rate = impact_rate(trade, model, VOLATILITY, ADV)
+    unit = unit_impact(model, VOLATILITY, ADV)
+    rate = None if unit is None else impact_rate(trade, unit)
     return torch.stack(trading_cost(trade, model, scale, rate))
 
 
@@ -113,14 +114,14 @@ def test_the_scale_multiplies_every_component_of_its_own_environment() -> None:
 
 def test_a_name_that_nobody_trades_needs_no_traded_value() -> None:
     trade = tensor([[[1e4, 0.0]]])
-    rate = impact_rate(trade, MODEL, tensor([[[0.01, 0.02]]]), tensor([[[1e6, float("nan")]]]))
-    assert rate is not None
-    assert torch.isfinite(rate).all()
+    unit = unit_impact(MODEL, tensor([[[0.01, 0.02]]]), tensor([[[1e6, float("nan")]]]))
+    assert unit is not None
+    assert torch.isfinite(impact_rate(trade, unit)).all()
 
 
 def test_impact_without_any_traded_value_is_refused() -> None:
     with pytest.raises(ValueError, match="average daily traded value"):
-        impact_rate(torch.ones(1, 1, 2), MODEL, torch.ones(1, 1, 2), None)
+        unit_impact(MODEL, torch.ones(1, 1, 2), None)
 
 
 @pytest.mark.parametrize("name", [item.name for item in fields(CostModel)])
