@@ -63,6 +63,7 @@ class TrainingConfig:
 class TrainConfig(TrainingConfig):
     """The root of `conf/train.yaml`."""
 
+    cluster: Any = MISSING  # ClusterSettings
     out: str | None = MISSING  # run folder; null is runs/<id>
     resume: str | None = MISSING  # folder of an interrupted run to go on with
 

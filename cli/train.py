@@ -13,6 +13,7 @@ def main(config: TrainConfig) -> None:
     """Train, print the out-of-sample table and say where the files are."""
     folder, summary = run(
         config.configuration(),
+        config.cluster,
         out=config.out,
         resume=config.resume,
         command=shlex.join(sys.argv),

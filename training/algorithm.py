@@ -9,60 +9,23 @@ from typing import Any
 import numpy as np
 import ray
 import torch
-from ray.rllib.algorithms.ppo import PPO, PPOConfig
+from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import metrics as keys
 
 from agents.networks import PolicyNetwork
-from training import env_runner, learner, rl_module
+from training import env_runner, learner, placement, rl_module
 from training.env_runner import SocietyRunner
 from training.learner import SocietyLearner
 from training.rl_module import BookModule
 from training.seeds import seed_of
 from training.settings import RLSettings
 from training.society import Society
+from training.society_ppo import SocietyPPO
 
-LEARNER_FOLDER = "learner"
+LEARNERS_FILE = "learners.pt"
 COUNTERS_FILE = "counters.json"
-
-
-class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
-    """PPO whose runners return finished batches: sample, update, send the new weights."""
-
-    def training_step(self) -> None:
-        """Take one batch from every runner and learn from it."""
-        with self.metrics.log_time((keys.TIMERS, keys.ENV_RUNNER_SAMPLING_TIMER)):
-            parts, results = synchronous_parallel_sample(
-                worker_set=self.env_runner_group,
-                concat=False,
-                _uses_new_env_runners=True,
-                _return_metrics=True,
-            )
-            if not parts:  # every runner failed; RLlib restarts them before the next call
-                return
-            self.metrics.aggregate(results, key=keys.ENV_RUNNER_RESULTS)
-        with self.metrics.log_time((keys.TIMERS, keys.LEARNER_UPDATE_TIMER)):
-            results = self.learner_group.update(
-                batch=_joined(parts),
-                num_epochs=self.config.num_epochs,
-                minibatch_size=self.config.minibatch_size,
-            )
-            self.metrics.aggregate(results, key=keys.LEARNER_RESULTS)
-        with self.metrics.log_time((keys.TIMERS, keys.SYNCH_WORKER_WEIGHTS_TIMER)):
-            self.send_weights()
-
-    def send_weights(self) -> None:
-        """Give the learner's weights to every runner, and wait until they have them.
-
-        RLlib's own `sync_weights` does not wait, and drops the call for a runner that is busy.
-        """
-        component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        state = self.learner_group.get_state(components=component, inference_only=True)
-        weights = ray.put(state[COMPONENT_LEARNER])
-        self.env_runner_group.foreach_env_runner(lambda runner: runner.set_state(ray.get(weights)))
 
 
 class Trainer:
@@ -89,7 +52,7 @@ class Trainer:
         self._algorithm: SocietyPPO = build_config(society, rows, settings, seed).build_algo()
         state = {policy: _module_state(network, settings) for policy, network in networks.items()}
         self._algorithm.learner_group.set_state({COMPONENT_LEARNER: {COMPONENT_RL_MODULE: state}})
-        self._algorithm.send_weights()
+        self._algorithm.publish_weights()
         self.agent_steps = 0
 
     @property
@@ -121,14 +84,15 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write networks, optimisers, version of the weights and step counter to a new folder."""
-        self._algorithm.learner_group.save_to_path(_absolute(folder))
+        torch.save(self._algorithm.learner_group.get_state(), folder / LEARNERS_FILE)
         counters = {"agent_steps": self.agent_steps}
         (folder / COUNTERS_FILE).write_text(json.dumps(counters))
 
     def restore(self, folder: Path) -> None:
         """Continue where `save` was called."""
-        self._algorithm.learner_group.restore_from_path(_absolute(folder))
-        self._algorithm.send_weights()
+        state = torch.load(folder / LEARNERS_FILE, weights_only=False)
+        self._algorithm.learner_group.set_state(state)
+        self._algorithm.publish_weights()
         self.agent_steps = json.loads((folder / COUNTERS_FILE).read_text())["agent_steps"]
 
     def stop(self) -> None:
@@ -144,6 +108,7 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     config.environment(
         env_config={
             env_runner.SETTINGS: settings,
+            env_runner.DEVICE: placement.runner_device(settings),
             env_runner.ROWS: rows,
             env_runner.SEED: seed,
         },
@@ -152,11 +117,18 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     config.env_runners(
         env_runner_cls=SocietyRunner,
         num_env_runners=settings.num_env_runners,
+        num_cpus_per_env_runner=settings.num_cpus_per_env_runner,
+        num_gpus_per_env_runner=placement.runner_gpus(settings),
         num_envs_per_env_runner=settings.starts * settings.replicas,
+        create_local_env_runner=settings.num_env_runners == 0,
+        add_default_connectors_to_env_to_module_pipeline=False,
+        add_default_connectors_to_module_to_env_pipeline=False,
     )
+    # `SocietyPPO` replaces runners that died: Ray's own restarts keep what they were made with.
+    config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=True)
     config.learners(
         num_learners=settings.num_learners,
-        num_gpus_per_learner=int(settings.device == "cuda"),
+        num_gpus_per_learner=placement.learner_gpus(settings),
     )
     config.training(
         learner_class=SocietyLearner,
@@ -178,16 +150,14 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     config.multi_agent(policies=set(society.policies), policy_mapping_fn=None)
     config.rl_module(
         rl_module_spec=RLModuleSpec(module_class=BookModule),
-        model_config={rl_module.SOCIETY: ray.put(society), rl_module.DEVICE: settings.device},
+        model_config={
+            rl_module.SOCIETY: ray.put(society),
+            rl_module.DEVICE: placement.learner_device(settings),
+        },
     )
-    config.debugging(seed=ray_seed, log_level="ERROR")
+    config.debugging(seed=ray_seed, log_level="CRITICAL")  # deaths of actors are told in one line
     config._dont_auto_sync_env_runner_states = True  # connectors: these runners have none
     return config
-
-
-def _absolute(folder: Path) -> Path:
-    """Return where the learners' state lies: RLlib takes a relative path for a damaged URI."""
-    return folder.resolve() / LEARNER_FOLDER
 
 
 def _module_state(network: PolicyNetwork, settings: RLSettings) -> dict[str, Any]:
@@ -195,22 +165,3 @@ def _module_state(network: PolicyNetwork, settings: RLSettings) -> dict[str, Any
     state = {f"network.{name}": value.numpy() for name, value in network.state_dict().items()}
     noise = [settings.score_noise, settings.exposure_noise]
     return state | {"network.log_std": np.log(np.array(noise, dtype=np.float32))}
-
-
-def _joined(parts: list[MultiAgentBatch]) -> MultiAgentBatch:
-    """Return the rows of all runners' batches as one."""
-    policies = parts[0].policy_batches
-    return MultiAgentBatch(
-        {
-            policy: SampleBatch(
-                {
-                    name: torch.cat(
-                        [torch.as_tensor(p.policy_batches[policy][name]) for p in parts]
-                    )
-                    for name in columns
-                }
-            )
-            for policy, columns in policies.items()
-        },
-        env_steps=sum(part.env_steps() for part in parts),
-    )

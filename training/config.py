@@ -3,6 +3,7 @@
 from hydra.core.config_store import ConfigStore
 
 from training.settings import (
+    ClusterSettings,
     NoAlgorithm,
     NoPretrain,
     NoTracking,
@@ -20,6 +21,7 @@ def register() -> None:
     store.store(group="pretrain", name="no_pretrain_schema", node=NoPretrain)
     store.store(group="algorithm", name="rl_schema", node=RLSettings)
     store.store(group="algorithm", name="no_algorithm_schema", node=NoAlgorithm)
+    store.store(group="cluster", name="cluster_schema", node=ClusterSettings)
     store.store(group="selection", name="selection_schema", node=SelectionSettings)
     store.store(group="tracking", name="wandb_schema", node=WandbSettings)
     store.store(group="tracking", name="no_tracking_schema", node=NoTracking)

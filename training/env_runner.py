@@ -9,6 +9,7 @@ resumed runner repeats the stream exactly.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -17,21 +18,23 @@ import ray
 import torch
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-from ray.rllib.env import INPUT_ENV_SPACES
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import metrics as keys
 
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_CLIP, BOOK_FEATURES
+from training import rl_module
 from training.columns import BOOK, BOOK_ASSET, DAY
 from training.rl_module import SOCIETY, society_of
-from training.rollout import Rollout
+from training.rollout import Columns, Rollout
 from training.seeds import generator_of
 from training.settings import RLSettings
 from training.society import Society
 
 # Keys of `AlgorithmConfig.env_config`.
 SETTINGS = "settings"
+DEVICE = "device"
 ROWS = "rows"
 SEED = "seed"
 
@@ -49,10 +52,15 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
         self.settings: RLSettings = env_config[SETTINGS]
         self._seed_of_run: int = env_config[SEED]
         self._weights_version = 0
-        self.society: Society = society_of(self.config.model_config[SOCIETY], self.settings.device)
+        device: str = env_config[DEVICE]
+        self.society: Society = society_of(self.config.model_config[SOCIETY], device)
         self.env = self.society.env(env_config[ROWS])
         spec = self.config.get_multi_rl_module_spec(spaces=self.get_spaces(), inference_only=True)
+        for policy in spec.rl_module_specs.values():  # theirs is the device of the learners
+            policy.model_config = {**policy.model_config, rl_module.DEVICE: device}
         self.module: MultiRLModule = spec.build()
+        for policy in self.society.policies:
+            self.module[policy].to(device)
 
     # --- what RLlib asks of every runner
 
@@ -75,7 +83,8 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
             }
         )
         action = gym.spaces.Box(-1.0, 1.0, (market.n_assets + 1,), np.float32)
-        return dict.fromkeys((INPUT_ENV_SPACES, *self.society.policies), (observation, action))
+        names = (INPUT_ENV_SPACES, INPUT_ENV_SINGLE_SPACES, *self.society.policies)
+        return dict.fromkeys(names, (observation, action))
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return what the next rollout depends on, apart from configuration."""
@@ -96,7 +105,16 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
         """Return what was logged since the last call."""
         return self.metrics.reduce()
 
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with this runner; RLlib's own version ends the process at an error."""
+        return func(self, *args, **kwargs)
+
     # --- sampling
+
+    def play(self, state: dict[str, Any]) -> tuple[MultiAgentBatch, Any]:
+        """Take over weights and sample with them, in one call: a restarted runner has no others."""
+        self.set_state(state)
+        return self.sample(), self.get_metrics()
 
     @torch.no_grad()
     def sample(self, **kwargs: Any) -> MultiAgentBatch:
@@ -105,9 +123,15 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
         networks = {policy: self.module[policy].network for policy in self.society.policies}
         rollout = Rollout(self.society, self.env, networks, self.settings, self._generator)
         rollout.play()
-        batches = {policy: SampleBatch(columns) for policy, columns in rollout.batches().items()}
+        batches = {policy: self._packed(columns) for policy, columns in rollout.batches().items()}
         self._log(rollout, time.perf_counter() - started)
         return MultiAgentBatch(batches, env_steps=rollout.env_steps)
+
+    def _packed(self, columns: Columns) -> SampleBatch:
+        """Return a training batch, on the CPU where it leaves this process."""
+        if self.worker_index:
+            columns = {name: column.cpu() for name, column in columns.items()}
+        return SampleBatch(columns)
 
     def _generator(self, *path: str) -> torch.Generator:
         """Return the generator of one part of the next rollout."""

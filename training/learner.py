@@ -1,6 +1,6 @@
 """RLlib's learner of a society's policies; the arithmetic is in `training.loss`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray.rllib.algorithms.ppo.ppo import (
@@ -28,6 +28,10 @@ class SocietyLearner(PPOTorchLearner):  # type: ignore[misc]  # RLlib is untyped
         super().build()
         module: BookModule = next(iter(self.module.values())).unwrapped()
         self._loss = SocietyLoss(module.society)
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function with this learner; RLlib's own version ends the process at an error."""
+        return func(self, *args, **kwargs)
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]

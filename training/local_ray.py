@@ -15,27 +15,32 @@ ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
 
-# They announce deprecations inside RLlib and that local authentication is on.
+# They announce deprecations inside RLlib, that local authentication is on, and every death of an
+# actor at length; what matters is raised, or told by `training.society_ppo`.
 NOISY_LOGGERS = ("ray", "ray.rllib", "ray.tune")
 
 
 @contextmanager
-def local_ray() -> Iterator[None]:
+def local_ray(cpus: int | None = None) -> Iterator[None]:
     """Start Ray, and shut it down at the end; where a program has started it, use it as it is.
 
     To be entered before anything imports ray, which reads the environment once.
+
+    Args:
+        cpus: that Ray may hand out to actors; None is those of this machine.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
+    for name in NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if ray.is_initialized():
         yield
         return
-    for name in NOISY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
     ray.init(
         address="local",
+        num_cpus=cpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

@@ -51,7 +51,7 @@ class RLSettings:
     score_noise: float  # standard deviation of the exploration of a score at first, > 0
     exposure_noise: float  # likewise of the exposure, > 0
     epochs: int  # passes over each batch, >= 1
-    minibatch_days: int  # day slots per update, each with all its books, >= 1
+    minibatch_days: int  # day slots per update of all learners, each with all its books, >= 1
     anchor: float  # weight of KL(tilted portfolio || base portfolio), >= 0
     value_weight: float  # of the value function's squared error, >= 0
     reward_scale: float  # brings O(0.01) rewards to order one for the value function, > 0
@@ -59,8 +59,12 @@ class RLSettings:
     starts: int  # distinct episode starts per runner and batch, >= 1
     replicas: int  # environments per start: the same days under other actions, >= 2
     num_env_runners: int  # remote samplers; 0 samples in this process
-    num_learners: int  # remote learners; 0 learns in this process
-    device: str  # of environments and learner: cpu or cuda
+    num_cpus_per_env_runner: float  # that a remote sampler occupies, >= 0
+    num_gpus_per_env_runner: float  # likewise, in [0, 1]; 0 lets it sample on its CPU
+    num_learners: int  # remote learners, a CPU or GPU each; 0 learns in this process
+    device: (
+        str  # of environments and learners: cpu, cuda, or auto, which is cuda where there is one
+    )
     keep_if: float  # standard errors over the warm start in the inner validation
     checkpoint_seconds: float  # between periodic checkpoints, > 0
 
@@ -76,7 +80,13 @@ class RLSettings:
             "checkpoint_seconds",
         ):
             _require(getattr(self, name) > 0.0, f"algorithm.{name}", "> 0", getattr(self, name))
-        for name in ("anchor", "value_weight", "num_env_runners", "num_learners"):
+        for name in (
+            "anchor",
+            "value_weight",
+            "num_env_runners",
+            "num_cpus_per_env_runner",
+            "num_learners",
+        ):
             _require(getattr(self, name) >= 0, f"algorithm.{name}", ">= 0", getattr(self, name))
         _require(self.clip is None or self.clip > 0.0, "algorithm.clip", "> 0", self.clip)
         _require(0.0 < self.gamma < 1.0, "algorithm.gamma", "in (0, 1)", self.gamma)
@@ -84,8 +94,26 @@ class RLSettings:
             0.0 <= self.gae_lambda <= 1.0, "algorithm.gae_lambda", "in [0, 1]", self.gae_lambda
         )
         _require(self.replicas >= 2, "algorithm.replicas", ">= 2", self.replicas)
-        _require(self.device in ("cpu", "cuda"), "algorithm.device", "cpu or cuda", self.device)
+        _require(
+            0.0 <= self.num_gpus_per_env_runner <= 1.0,
+            "algorithm.num_gpus_per_env_runner",
+            "in [0, 1]",
+            self.num_gpus_per_env_runner,
+        )
+        _require(
+            self.device in ("auto", "cpu", "cuda"),
+            "algorithm.device",
+            "auto, cpu or cuda",
+            self.device,
+        )
         _require(not math.isnan(self.keep_if), "algorithm.keep_if", "a number", self.keep_if)
+
+
+@dataclass(slots=True)
+class ClusterSettings:
+    """The machines that Ray spreads remote samplers and learners over."""
+
+    wait: bool  # for room on the cluster, instead of refusing a run that it cannot place now
 
 
 @dataclass(slots=True)

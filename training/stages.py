@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from agents.networks import PolicyNetwork
 from training.checkpoint import Checkpoint
+from training.placement import require_room
 from training.progress import Narrator
 from training.seeds import seed_of
-from training.settings import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
+from training.settings import (
+    ClusterSettings,
+    NoAlgorithm,
+    NoPretrain,
+    RankerSettings,
+    RLSettings,
+)
 from training.society import Society
 from training.tracking import Tracker
 from training.warm_start import warm_start
@@ -36,6 +43,7 @@ class Stages:
         society: market, mandates and network shape.
         pretrain: of the warm start.
         algorithm: of reinforcement learning.
+        cluster: where it runs.
         seed: root of the seed tree.
         checkpoint: of the run.
         narrator: for people.
@@ -47,6 +55,7 @@ class Stages:
         society: Society,
         pretrain: RankerSettings | NoPretrain,
         algorithm: RLSettings | NoAlgorithm,
+        cluster: ClusterSettings,
         seed: int,
         checkpoint: Checkpoint,
         narrator: Narrator,
@@ -54,7 +63,7 @@ class Stages:
     ) -> None:
         self._society = society
         self._pretrain, self._algorithm = pretrain, algorithm
-        self._seed = seed
+        self._cluster, self._seed = cluster, seed
         self._checkpoint, self._narrator, self._tracker = checkpoint, narrator, tracker
 
     def untrained(self) -> dict[str, PolicyNetwork]:
@@ -93,6 +102,7 @@ class Stages:
         def train() -> dict[str, PolicyNetwork]:
             from training.algorithm import Trainer  # here: RLlib takes seconds to import
 
+            require_room(settings, self._cluster, self._narrator.say)
             seed = seed_of(self._seed, part, "rl")
             trainer = Trainer(self._society, start, rows, settings, seed)
             try:

@@ -3,12 +3,10 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from agents import artefact
 from agents.ensemble import require_shares
@@ -35,6 +33,7 @@ from evaluation.summary import build as build_summary
 from market.build import build
 from market.dataset import Dataset
 from market.errors import InputError
+from training import placement
 from training.checkpoint import Checkpoint, check_config, write_config
 from training.configuration import Configuration
 from training.export import ARTEFACT, export, validation_numbers
@@ -42,19 +41,24 @@ from training.local_ray import local_ray
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
 from training.selection import Decision, Networks, inner_windows
-from training.settings import NoAlgorithm, RLSettings
+from training.settings import ClusterSettings, NoAlgorithm, RLSettings
 from training.society import Society
 from training.stages import Stages
 from training.tracking import Tracker, tracking
 
 
 def run(
-    config: Configuration, out: str | None, resume: str | None, command: str
+    config: Configuration,
+    cluster: ClusterSettings,
+    out: str | None,
+    resume: str | None,
+    command: str,
 ) -> tuple[Path, dict[str, Any]]:
     """Train the society, keep what inner validation says helps, and judge it out of sample.
 
     Args:
         config: of the run.
+        cluster: where it runs, which may differ after an interruption.
         out: folder; None is a new one under `runs/`.
         resume: folder of an interrupted run of the same configuration; None begins a new one.
         command: as it was typed.
@@ -63,7 +67,8 @@ def run(
         The folder and the content of its `summary.json`.
 
     Raises:
-        InputError: if the data, the configuration or the folder cannot be used.
+        InputError: if the data, the configuration or the folder cannot be used, the cluster has no
+            room, or a learner is lost.
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "market"):
@@ -71,17 +76,23 @@ def run(
         society = make_society(data, config)
         _require_device(config.algorithm)
         windows = inner_windows(data.train, config.selection)
-    folder = _open(config, out, resume)
     with (
-        claimed(folder),
         Narrator() as narrator,
+        _ray_for(config.algorithm, cluster, narrator),
+        claimed(folder := _open(config, out, resume)),
         tracking(config.tracking, folder, config.to_json()) as tracker,
-        _ray_for(config.algorithm),
         _resumable(folder, narrator),
     ):
         checkpoint = Checkpoint(folder, society.network)
         stages = Stages(
-            society, config.pretrain, config.algorithm, config.seed, checkpoint, narrator, tracker
+            society,
+            config.pretrain,
+            config.algorithm,
+            cluster,
+            config.seed,
+            checkpoint,
+            narrator,
+            tracker,
         )
         with _timed(seconds, "inner_pass"):
             decisions = inner_pass(data, society, stages, windows, config)
@@ -174,25 +185,35 @@ def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
 
 def _require_device(algorithm: RLSettings | NoAlgorithm) -> None:
     """Refuse a device that this machine has not, before anything is trained."""
-    wanted = "cpu" if isinstance(algorithm, NoAlgorithm) else algorithm.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("algorithm.device=cuda: torch finds no CUDA device on this machine")
+    if isinstance(algorithm, RLSettings) and algorithm.num_learners == 0:
+        placement.chosen_device(algorithm.device)
 
 
 @contextmanager
 def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
     """Say how an interrupted run goes on."""
+    how = f"to go on, add resume={folder} to the same overrides"
     try:
         yield
     except KeyboardInterrupt:
-        narrator.say(f"interrupted; to go on, add resume={folder} to the same overrides")
+        narrator.say(f"interrupted; {how}")
         raise
+    except placement.ActorsLostError as error:
+        raise InputError(f"{error}; {how}") from error
 
 
-def _ray_for(algorithm: RLSettings | NoAlgorithm) -> AbstractContextManager[None]:
+@contextmanager
+def _ray_for(
+    algorithm: RLSettings | NoAlgorithm, cluster: ClusterSettings, narrator: Narrator
+) -> Iterator[None]:
+    """Start Ray where it is needed, with room for all actors."""
     if isinstance(algorithm, NoAlgorithm):
-        return nullcontext()
-    return local_ray()
+        yield
+        return
+    with local_ray():
+        placement.require_room(algorithm, cluster, narrator.say)
+        placement.runner_device(algorithm)  # refused here, not after the warm start
+        yield
 
 
 def _tell(

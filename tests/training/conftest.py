@@ -23,6 +23,7 @@ from training.society import Society
 torch.set_num_threads(1)  # these tensors are small: a second thread would spin, not help
 
 SESSIONS, ASSETS, ASSET_FEATURES, MARKET_FEATURES = 400, 6, 4, 2
+LOGICAL_CPUS = 4
 DRIFT = 2e-3  # a day for one standard deviation of the first feature
 LINEAR = CostModel(commission_bp=1.0, spread_bp=10.0, impact=0.0, borrow_rate=0.02)
 
@@ -116,8 +117,8 @@ def make_society(
 
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
-    """Ray on this machine, started once for all tests of the folder."""
-    with local_ray():
+    """Ray on this machine, started once for all tests of the folder, with CPUs for its actors."""
+    with local_ray(cpus=LOGICAL_CPUS):
         yield
 
 

@@ -21,6 +21,7 @@ from training.export import export
 from training.passes import inner_pass, train_stages
 from training.progress import Narrator
 from training.selection import inner_windows
+from training.settings import ClusterSettings
 from training.stages import Stages
 from training.tracking import KEYS, SilentTracker
 from training.train import make_society, run
@@ -76,6 +77,12 @@ def configuration(
 
 
 @pytest.fixture
+def cluster(compose: Callable[..., Any]) -> ClusterSettings:
+    chosen: ClusterSettings = compose("cluster=local")["cluster"]
+    return chosen
+
+
+@pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     made = Recorder()
 
@@ -110,13 +117,14 @@ def generalised(key: str) -> str:
 
 def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
     configuration: Callable[..., Configuration],
+    cluster: ClusterSettings,
     recorder: Recorder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = configuration()
-    folder, summary = run(config, None, None, "tercet train")
+    folder, summary = run(config, cluster, None, None, "tercet train")
     assert folder.parent == run_folder.RUNS
     assert (run_folder.RUNS / "latest").resolve() == folder.resolve()
     assert files(folder) == {
@@ -156,15 +164,15 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
     monkeypatch.setattr(train, "Narrator", Impatient)
     stopped = Path("stopped")  # relative, as it is typed
     with pytest.raises(KeyboardInterrupt):
-        run(config, str(stopped), None, "tercet train")
+        run(config, cluster, str(stopped), None, "tercet train")
     assert (stopped / "checkpoint" / "final-rl.state-0" / "counters.json").exists()
     assert (run_folder.RUNS / "latest").resolve() == latest
 
     begun = []
     monkeypatch.setattr(stages, "warm_start", lambda *args: begun.append(args))
     with pytest.raises(InputError, match=r"resume=.* was configured otherwise: seed is 4"):
-        run(replace(config, seed=4), None, str(stopped), "tercet train")
-    resumed, again = run(config, None, str(stopped), "tercet train resume=stopped")
+        run(replace(config, seed=4), cluster, None, str(stopped), "tercet train")
+    resumed, again = run(config, cluster, None, str(stopped), "tercet train resume=stopped")
     assert not begun  # nothing that was finished is trained again
     assert resumed == stopped
     assert files(stopped) == files(folder)
@@ -177,11 +185,12 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
                 assert torch.equal(value, theirs[policy].state_dict()[name])
     assert again["agents"] == summary["agents"]
     with pytest.raises(InputError, match="is a complete run"):
-        run(config, None, str(stopped), "tercet train")
+        run(config, cluster, None, str(stopped), "tercet train")
 
 
 def test_without_any_training_the_rule_is_exported(
     configuration: Callable[..., Configuration],
+    cluster: ClusterSettings,
     compose: Callable[..., Any],
     tmp_path: Path,
 ) -> None:
@@ -189,7 +198,7 @@ def test_without_any_training_the_rule_is_exported(
         pretrain=compose("pretrain=none")["pretrain"],
         algorithm=compose("algorithm=none")["algorithm"],
     )
-    folder, summary = run(config, str(tmp_path / "out"), None, "tercet train")
+    folder, summary = run(config, cluster, str(tmp_path / "out"), None, "tercet train")
     assert artefact.load(folder / "artefact").networks == {}
     for rows in summary["stages"].values():
         assert [(row["stage"], row["chosen"]) for row in rows] == [("rule", True)]
@@ -198,6 +207,7 @@ def test_without_any_training_the_rule_is_exported(
 @pytest.mark.parametrize(("warm", "rl"), [(-math.inf, math.inf), (math.inf, -math.inf)])
 def test_the_thresholds_of_the_stages_decide_what_is_kept(
     configuration: Callable[..., Configuration],
+    cluster: ClusterSettings,
     settings: Callable[..., Any],
     tmp_path: Path,
     warm: float,
@@ -210,7 +220,7 @@ def test_the_thresholds_of_the_stages_decide_what_is_kept(
     society = make_society(data, config)
     checkpoint = Checkpoint(tmp_path, society.network)
     tracker = SilentTracker()
-    both = Stages(society, ranker, ppo, config.seed, checkpoint, Narrator(), tracker)
+    both = Stages(society, ranker, ppo, cluster, config.seed, checkpoint, Narrator(), tracker)
     windows = inner_windows(data.train, config.selection)
     first, second = inner_pass(data, society, both, windows, config)
     for policy in society.policies:

@@ -1,0 +1,127 @@
+"""What the parts of reinforcement learning occupy, and whether the cluster has room for them.
+
+RLlib asks for its actors one by one and waits for ever, without a word, for those that cannot be
+placed. So all of them are asked for here first, as one placement group, which is given back.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from market.errors import InputError
+from training.settings import ClusterSettings, RLSettings
+
+Bundle = dict[str, float]  # what one actor occupies on one node, by Ray's name of the resource
+
+NAMES = {"CPU": "CPUs", "GPU": "GPUs"}
+PATIENCE_SECONDS = 10.0  # for resources that the cluster has, but something else holds
+SECONDS_BETWEEN_MESSAGES = 60.0
+
+
+class ActorsLostError(RuntimeError):
+    """A learner, or every sampler, died and does not come back; the message is one line."""
+
+
+def chosen_device(device: str) -> str:
+    """Return "cpu" or "cuda" for `algorithm.device`.
+
+    Raises:
+        InputError: if this machine has not what is asked for.
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise InputError("algorithm.device=cuda: torch finds no CUDA device on this machine")
+    if device == "auto":
+        return "cuda" if there else "cpu"
+    return device
+
+
+def learner_device(settings: RLSettings) -> str:
+    """Return the device of the learners; remote ones may have a GPU that is not here."""
+    remote = settings.num_learners > 0 and settings.device == "cuda"
+    return "cuda" if remote else chosen_device(settings.device)
+
+
+def runner_device(settings: RLSettings) -> str:
+    """Return the device of the samplers."""
+    if settings.num_env_runners == 0:
+        return chosen_device(settings.device)
+    return "cuda" if runner_gpus(settings) > 0.0 else "cpu"
+
+
+def runner_gpus(settings: RLSettings) -> float:
+    """Return what each remote sampler occupies of a GPU."""
+    if settings.num_env_runners == 0 or learner_device(settings) == "cpu":
+        return 0.0
+    return settings.num_gpus_per_env_runner
+
+
+def learner_gpus(settings: RLSettings) -> int:
+    """Return the GPUs of each learner: RLlib gives it one at most."""
+    return int(learner_device(settings) == "cuda")
+
+
+def bundles(settings: RLSettings) -> list[Bundle]:
+    """Return what each remote actor occupies; this process needs no room of its own."""
+    runner = {"CPU": settings.num_cpus_per_env_runner, "GPU": runner_gpus(settings)}
+    gpus = learner_gpus(settings)
+    learner = {"CPU": 0.0 if gpus else 1.0, "GPU": float(gpus)}
+    actors = [runner] * settings.num_env_runners + [learner] * settings.num_learners
+    needed = [{name: value for name, value in actor.items() if value > 0.0} for actor in actors]
+    return [bundle for bundle in needed if bundle]
+
+
+def require_room(
+    settings: RLSettings, cluster: ClusterSettings, say: Callable[[str], None]
+) -> None:
+    """Return when the cluster has room for all actors at once, each on one of its nodes.
+
+    Ray runs already.
+
+    Raises:
+        InputError: if it has not, and the run is not to wait; within half a minute.
+    """
+    needed = bundles(settings)
+    if not needed:
+        return
+    import ray  # here: it reads its environment once, when it is first imported
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    if not cluster.wait and not _has(ray.cluster_resources(), needed):
+        raise InputError(_shortage(settings, needed))
+    group = placement_group(needed)
+    spoke = -SECONDS_BETWEEN_MESSAGES
+    try:
+        while not group.wait(timeout_seconds=1.0 if cluster.wait else PATIENCE_SECONDS):
+            if not cluster.wait:
+                raise InputError(_shortage(settings, needed))
+            if time.monotonic() - spoke >= SECONDS_BETWEEN_MESSAGES:
+                say(f"waiting: {_shortage(settings, needed)}")
+                spoke = time.monotonic()
+    finally:
+        remove_placement_group(group)
+
+
+def _has(resources: Bundle, needed: list[Bundle]) -> bool:
+    return all(resources.get(name, 0.0) >= total for name, total in _sum(needed).items())
+
+
+def _sum(needed: list[Bundle]) -> Bundle:
+    return {name: sum(bundle.get(name, 0.0) for bundle in needed) for name in NAMES}
+
+
+def _shortage(settings: RLSettings, needed: list[Bundle]) -> str:
+    """Return one line with what is needed and what there is."""
+    import ray
+
+    def listed(resources: Bundle) -> str:
+        return " and ".join(f"{resources.get(n, 0.0):g} {text}" for n, text in NAMES.items())
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    return (
+        f"algorithm.num_env_runners={settings.num_env_runners} and "
+        f"algorithm.num_learners={settings.num_learners} need {listed(_sum(needed))}; available "
+        f"are {listed(ray.available_resources())} of {listed(ray.cluster_resources())} on "
+        f"{nodes} node{'s' * (nodes != 1)} (cluster.wait=true waits for more)"
+    )
