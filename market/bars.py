@@ -110,6 +110,20 @@ class Bars:
         series = {name: values[rows] for name, values in self.series.items()}
         return replace(self, dates=self.dates[rows], series=series, **cut)
 
+    def names(self, part: slice) -> "Bars":
+        """Return the same record for some symbols."""
+        cut: dict[str, Any] = {
+            name: None if (array := getattr(self, name)) is None else array[:, part]
+            for name in ("close", "tradable", "listed", "open", "high", "low", "volume")
+        }
+        return replace(
+            self,
+            symbols=self.symbols[part],
+            sectors=self.sectors[part],
+            terminal_return=self.terminal_return[part],
+            **cut,
+        )
+
     def known_close(self) -> FloatArray:
         """Return the (T, N) last price known at each close; NaN before the first.
 

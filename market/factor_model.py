@@ -9,12 +9,13 @@ Source:
     Sharpe, "A Simplified Model for Portfolio Analysis", Management Science, 1963.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from market.bars import TRADING_DAYS, Bars, BoolArray, FloatArray
 from market.rolling import enough, lagged, window_count, window_mean, window_std, window_sum
+from market.threads import NAMES_PER_BLOCK, blocks, each
 
 WINDOW = 252  # sessions of beta, volatility and idiosyncratic volatility
 HALF_LIFE = 21  # sessions of the market's EWMA volatility
@@ -43,6 +44,14 @@ class FactorModel:
     beta: FloatArray
     idiosyncratic_volatility: FloatArray
     known: BoolArray
+
+    def names(self, part: slice) -> "FactorModel":
+        """Return the estimates of some of the names, beside those of the market."""
+        cut = {
+            name: np.ascontiguousarray(getattr(self, name)[:, part])
+            for name in ("returns", "volatility", "beta", "idiosyncratic_volatility", "known")
+        }
+        return replace(self, **cut)
 
 
 def simple_returns(bars: Bars) -> FloatArray:
@@ -93,10 +102,40 @@ def fit(bars: Bars) -> FactorModel:
 
     A name's covariance with the market uses the sessions in which both have a return.
     """
-    returns = simple_returns(bars)
+    parts = blocks(len(bars.symbols), NAMES_PER_BLOCK)
+    returns = np.empty(bars.close.shape)
+
+    def measure(names: slice) -> None:
+        returns[:, names] = simple_returns(bars.names(names))
+
+    each(measure, parts)
     market_return = row_mean(returns, np.isfinite(returns))
     market_volatility = ewma_volatility(market_return, HALF_LIFE)
+    volatility, beta, idiosyncratic = (np.empty_like(returns) for _ in range(3))
+    known = np.empty(returns.shape, dtype=bool)
 
+    def estimate(names: slice) -> None:
+        own = np.ascontiguousarray(returns[:, names])
+        volatility[:, names] = window_std(own, WINDOW) * np.sqrt(TRADING_DAYS)
+        slope, residual, estimated = _regress(own, market_return)
+        beta[:, names] = np.where(estimated, slope, 1.0)
+        idiosyncratic[:, names] = np.where(estimated, residual, market_volatility[:, None])
+        known[:, names] = estimated
+
+    each(estimate, parts)
+    return FactorModel(
+        returns, market_return, market_volatility, volatility, beta, idiosyncratic, known
+    )
+
+
+def _regress(
+    returns: FloatArray, market_return: FloatArray
+) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Regress (T, N) returns on (T,) the market's over the WINDOW sessions that end in each row.
+
+    Returns:
+        (T, N) slope, annualised standard deviation of the residual, and where they are known.
+    """
     known = np.isfinite(returns)
     market = np.where(known, market_return[:, None], np.nan)
     count = np.maximum(window_count(known, WINDOW), 2.0)
@@ -109,17 +148,7 @@ def fit(bars: Bars) -> FactorModel:
     slope = covariance / np.where(estimated, market_square, 1.0)
     residual_square = np.maximum(own_square - slope * covariance, 0.0)
     annual = TRADING_DAYS / np.maximum(count - 2.0, 1.0)  # two fitted numbers a name
-    return FactorModel(
-        returns=returns,
-        market_return=market_return,
-        market_volatility=market_volatility,
-        volatility=window_std(returns, WINDOW) * np.sqrt(TRADING_DAYS),
-        beta=np.where(estimated, slope, 1.0),
-        idiosyncratic_volatility=np.where(
-            estimated, np.sqrt(residual_square * annual), market_volatility[:, None]
-        ),
-        known=estimated,
-    )
+    return slope, np.sqrt(residual_square * annual), estimated
 
 
 def turbulence(model: FactorModel) -> FloatArray:

@@ -6,9 +6,7 @@ NaN. Blocks of symbols are computed in threads (TA-Lib releases the interpreter 
 buffer and written time-major into the caller's array.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
@@ -16,10 +14,11 @@ from numpy.typing import NDArray
 
 from market.bars import Bars, BoolArray, FloatArray
 from market.indicators import TABLE, Indicator
+from market.threads import blocks, each
 from market.timeframes import IntArray, Timeframe, last_complete, period_bars, period_of
 
 Float32Array = NDArray[np.float32]
-SYMBOLS_PER_BLOCK = 16
+SYMBOLS_PER_BLOCK = 8  # their columns stay in a processor's cache until they are turned round
 
 
 def indicator_arrays(
@@ -47,8 +46,7 @@ def indicator_arrays(
         for needs, columns in groupby(order, key=lambda k: TABLE[names[k]].needs)
     ]
 
-    def work(first: int) -> None:
-        block = slice(first, first + SYMBOLS_PER_BLOCK)
+    def work(block: slice) -> None:
         buffer = np.full((len(names), *bars.close[:, block].T.shape), np.nan, np.float32)
         for needs, columns in groups:
             rows = [TABLE[names[k]] for k in columns]
@@ -66,9 +64,7 @@ def indicator_arrays(
             buffer[:, ~bars.listed[:, block].T] = np.nan
         out[:, block] = buffer.transpose(2, 1, 0)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for _ in pool.map(work, range(0, len(bars.symbols), SYMBOLS_PER_BLOCK)):
-            pass
+    each(work, blocks(len(bars.symbols), SYMBOLS_PER_BLOCK))
 
 
 def _usable(listed: BoolArray, fields: Mapping[str, FloatArray]) -> BoolArray:
@@ -140,7 +136,8 @@ def symbol_values(
         for row in shared:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 values = row.scale.apply(outputs[row.output], close, volume).astype(np.float32)
-            result.append(np.where(np.isfinite(values), values, np.float32(np.nan)))
+            values[np.isinf(values)] = np.nan
+            result.append(values)
     return result
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import talib
 
 from market.bars import FloatArray
@@ -29,12 +30,14 @@ FLOW_WINDOW = 21  # sessions over which a cumulative volume line is differenced
 
 
 class Scale(Enum):
-    """How a raw value becomes dimensionless."""
+    """How a raw value becomes dimensionless; angles are in degrees."""
 
     gap = "x / close - 1"
     per_close = "x / close"
     percent = "x / 100"
     turns = "x / 360"
+    sine = "sin x"
+    lead_sine = "sin(x + 45)"
     plain = "x"
     flow = "change of x over 21 bars / volume of those bars"
     per_volume = "x / mean volume of 21 bars"
@@ -49,6 +52,10 @@ class Scale(Enum):
             return values / 100.0
         if self is Scale.turns:
             return values / 360.0
+        if self is Scale.sine:
+            return np.sin(np.deg2rad(values))
+        if self is Scale.lead_sine:
+            return np.sin(np.deg2rad(values + 45.0))
         if self is Scale.plain or volume is None:
             return values
         total = window_sum(volume, FLOW_WINDOW)
@@ -156,8 +163,9 @@ def _cycles_and_market() -> Iterable[Indicator]:
     yield Indicator("ht_trendmode", "HT_TRENDMODE", _CLOSE, Scale.plain)
     for output, name in enumerate(("ht_inphase", "ht_quadrature")):
         yield Indicator(name, "HT_PHASOR", _CLOSE, Scale.per_close, {}, output)
-    for output, name in enumerate(("ht_sine", "ht_leadsine")):
-        yield Indicator(name, "HT_SINE", _CLOSE, Scale.plain, {}, output)
+    # The outputs of HT_SINE, from the phase that is there already: another transform costs much.
+    yield Indicator("ht_sine", "HT_DCPHASE", _CLOSE, Scale.sine)
+    yield Indicator("ht_leadsine", "HT_DCPHASE", _CLOSE, Scale.lead_sine)
     with_market = ("market", "close")
     yield Indicator("beta_63", "BETA", with_market, Scale.plain, {"timeperiod": 63})
     yield Indicator("correl_63", "CORREL", with_market, Scale.plain, {"timeperiod": 63})

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from market.bars import BoolArray, FloatArray
 from market.errors import InputError
+from market.threads import blocks, each
 
 Float32Array = NDArray[np.float32]
 log = logging.getLogger(__name__)
-ELEMENTS_PER_BLOCK = 1 << 19  # of a temporary, so that it stays in a processor's cache
+ELEMENTS_PER_BLOCK = 1 << 18  # of a temporary, so that it stays in a processor's cache
 
 
 def _row_blocks(shape: tuple[int, ...]) -> list[slice]:
-    size = max(ELEMENTS_PER_BLOCK // max(int(np.prod(shape[1:])), 1), 1)
-    return [slice(first, min(first + size, shape[0])) for first in range(0, shape[0], size)]
+    return blocks(shape[0], max(ELEMENTS_PER_BLOCK // max(int(np.prod(shape[1:])), 1), 1))
 
 
 def zscore_across(values: Float32Array, mask: BoolArray, clip: float) -> None:
@@ -34,7 +34,8 @@ def zscore_across(values: Float32Array, mask: BoolArray, clip: float) -> None:
         mask: (T, N) names that take part.
         clip: standard deviations, > 0.
     """
-    for rows in _row_blocks(values.shape):
+
+    def standardise(rows: slice) -> None:
         block = values[rows]
         known = np.isfinite(block) & mask[rows, :, None]
         filled = np.where(known, block, 0.0).astype(np.float64)
@@ -47,6 +48,8 @@ def zscore_across(values: Float32Array, mask: BoolArray, clip: float) -> None:
         deviation /= spread
         np.clip(deviation, -clip, clip, out=block, casting="same_kind")
 
+    each(standardise, _row_blocks(values.shape))
+
 
 def rank_across(values: Float32Array, mask: BoolArray) -> None:
     """Replace each value, in place, by its rank over the names of its session.
@@ -56,15 +59,18 @@ def rank_across(values: Float32Array, mask: BoolArray) -> None:
             the mean rank where values are equal, 0 where unknown or alone.
         mask: (T, N) names that take part.
     """
-    for rows in _row_blocks(values.shape):
+
+    def rank(rows: slice) -> None:
         block = values[rows]
         known = np.isfinite(block) & mask[rows, :, None]
         ordered = np.where(known, block, np.inf)
         count = known.sum(axis=1, keepdims=True)
         below = _position(ordered)
         above = count - 1 - _position(np.where(known, -block, np.inf))
-        rank = (below + above) / np.maximum(count - 1, 1) - 1.0
-        block[...] = np.where(known & (count > 1), rank, 0.0)
+        place = (below + above) / np.maximum(count - 1, 1) - 1.0
+        block[...] = np.where(known & (count > 1), place, 0.0)
+
+    each(rank, _row_blocks(values.shape))
 
 
 def _position(values: Float32Array) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from market.indicator_arrays import Float32Array, indicator_arrays
 from market.normalise import Normaliser, Window, rank_across, zscore_across
 from market.regimes import MARKET_FEATURES, REGIME_NAMES, Market, regimes
 from market.rolling import lagged, window_count, window_sum
+from market.threads import NAMES_PER_BLOCK, blocks, each
 
 ADV_WINDOW = 21  # sessions
 
@@ -110,10 +111,15 @@ def _build(bars: Bars, columns: Columns, clip: float) -> Arrays:
 def _asset_features(market: Market, columns: Columns, clip: float) -> Float32Array:
     """Return the (T, N, F) columns in the order of `columns.asset_names`, compared across names."""
     out: Float32Array = np.empty((*market.close.shape, len(columns.asset_names)), np.float32)
-    for k, name in enumerate(columns.asset):
-        feature = ASSET_FEATURES[name]
-        out[:, :, k] = feature.function(market, *feature.parameters)
-    start = len(columns.asset)
+    features = [ASSET_FEATURES[name] for name in columns.asset]
+
+    def compute(names: slice) -> None:
+        part = market.names(names)
+        values = [feature.function(part, *feature.parameters) for feature in features]
+        out[:, names, : len(features)] = np.stack(values, axis=-1)
+
+    each(compute, blocks(len(market.bars.symbols), NAMES_PER_BLOCK))
+    start = len(features)
     for timeframe in columns.timeframes:
         stop = start + len(columns.indicators)
         block = out[:, :, start:stop]

@@ -21,6 +21,7 @@ from market.factor_model import (
     turbulence,
 )
 from market.rolling import lagged, window_max, window_mean
+from market.threads import NAMES_PER_BLOCK, blocks, each
 
 PERCENTILE_WINDOW, PERCENTILE_MINIMUM = 1260, 252  # sessions
 TRENDS = ("bull", "bear", "sideways")
@@ -49,9 +50,20 @@ class Market:
     def of(cls, bars: Bars, model: FactorModel) -> "Market":
         """Derive the index and the known closes."""
         growth = np.where(np.isnan(model.market_return), 0.0, model.market_return)
-        close = np.where(bars.listed, bars.known_close(), np.nan)
+        close = np.empty_like(bars.close)
+
+        def fill(names: slice) -> None:
+            part = bars.names(names)
+            close[:, names] = np.where(part.listed, part.known_close(), np.nan)
+
+        each(fill, blocks(len(bars.symbols), NAMES_PER_BLOCK))
         level: FloatArray = np.multiply.accumulate(1.0 + growth)
         return cls(bars, model, level, close)
+
+    def names(self, part: slice) -> "Market":
+        """Return what concerns some of the names, beside the index of all of them."""
+        close = np.ascontiguousarray(self.close[:, part])
+        return Market(self.bars.names(part), self.model.names(part), self.level, close)
 
 
 def index_gap(market: Market, window: int) -> FloatArray:

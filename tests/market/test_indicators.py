@@ -42,6 +42,12 @@ def test_closes_alone_still_carry_sixty_indicators() -> None:
     assert len(resolve(TABLE, ["close"]).names) >= 60
 
 
+def test_the_sines_of_the_cycle_are_those_of_talib(walk: FloatArray) -> None:
+    expected = talib.HT_SINE(walk)
+    for name, series in zip(("ht_sine", "ht_leadsine"), expected, strict=True):
+        np.testing.assert_array_equal(of_closes(walk, name), series.astype(np.float32))
+
+
 def test_every_close_only_variant_reads_closes_alone() -> None:
     for row in TABLE.values():
         if row.close_only is not None:
