@@ -1,26 +1,105 @@
-"""Time the features of a market: `python -m benchmarks.features symbols=509 sessions=2516`.
+"""Time and memory of the features of a large market.
 
-`path=` reads a long Parquet table (date, symbol, open, high, low, close, volume) in place of the
-synthetic random walk. `timeframes=daily,weekly` adds columns. The last line of stdout is JSON.
+What is timed starts with the bars in memory and ends with a dataset to train on: the indicators,
+the features of the recipe, the factor model, market state and regimes, everything compared across
+the names of each day. Each run has a process of its own, whose peak memory is that of the
+interpreter, the bars and the work.
 """
 
-import json
-import resource
-import sys
-import time
-from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
+from benchmarks.measure import Result, Timing
 from market.asset_features import ASSET_FEATURES
 from market.bars import Bars
 from market.features import FeatureConfig
 from market.indicators import TABLE
 from market.prepare import prepare
+from market.regimes import MARKET_FEATURES
 from market.timeframes import Timeframe
 
-MARKET = ["market_log_volatility", "trend_200", "breadth_200", "log_turbulence_21"]
+SYMBOLS, SESSIONS, INDICATORS = 1_695, 6_800, 60  # 27 years, 11.5 million bars
+CLIP = 3.0
+SEED = 0
+
+
+class Run(NamedTuple):
+    """One run."""
+
+    seconds: float
+    peak_bytes: int
+    columns: int  # features a name
+
+
+def run(
+    repeats: int, symbols: int = SYMBOLS, sessions: int = SESSIONS, indicators: int = INDICATORS
+) -> Result:
+    """Featurise a synthetic market `repeats` times, one process after the other.
+
+    Args:
+        repeats: timed runs.
+        symbols: names of the universe.
+        sessions: days; 252 a year.
+        indicators: daily columns of the table, picked evenly, so that every family has its share.
+    """
+    chosen = daily_indicators(indicators)
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = [pool.submit(featurise, symbols, sessions, chosen).result() for _ in range(repeats)]
+    timing = Timing(tuple(one.seconds for one in runs))
+    peak_gb = max(one.peak_bytes for one in runs) / 1e9
+    figures = {
+        "seconds": timing.median,
+        "peak_gb": peak_gb,
+        "seconds_low": timing.low,
+        "seconds_high": timing.high,
+        "symbols": symbols,
+        "sessions": sessions,
+        "rows": symbols * sessions,
+        "indicators": len(chosen),
+        "columns": runs[0].columns,
+        "repeats": repeats,
+    }
+    row = (
+        f"{symbols:,} symbols x {sessions:,} days x {runs[0].columns} columns",
+        f"{timing.median:.1f}",
+        f"{timing.low:.1f}",
+        f"{timing.high:.1f}",
+        f"{peak_gb:.1f}",
+    )
+    return Result("features", figures, ("features", "s", "low", "high", "peak GB"), (row,))
+
+
+def daily_indicators(count: int) -> list[str]:
+    """Return names of the table, evenly spread over those that read whole bars."""
+    whole = [name for name in TABLE if not name.endswith(("_close", "_unit"))]
+    return [whole[i * len(whole) // count] for i in range(count)]
+
+
+def featurise(symbols: int, sessions: int, indicators: list[str]) -> Run:
+    """Featurise one synthetic market in this process."""
+    bars = random_walk(symbols, sessions, SEED)
+    market = [name for name, feature in MARKET_FEATURES.items() if not feature.needs]
+    config = FeatureConfig(list(ASSET_FEATURES), [], indicators, [Timeframe.daily], market, CLIP)
+    half = sessions // 2
+    started = perf_counter()
+    dataset = prepare(bars, slice(0, half), slice(half, None), config)
+    seconds = perf_counter() - started
+    return Run(seconds, _peak_bytes(), dataset.asset_features.shape[2])
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this program has held.
+
+    `getrusage` would count the parent too: what it held at the fork is inherited.
+    """
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(line for line in status if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
 
 
 def random_walk(symbols: int, sessions: int, seed: int) -> Bars:
@@ -40,55 +119,3 @@ def random_walk(symbols: int, sessions: int, seed: int) -> Bars:
     names = tuple(f"S{i:04d}" for i in range(symbols))
     listed = np.ones(shape, dtype=bool)
     return Bars(dates, names, close, ~gap, listed, opening, high, low, volume, source="random walk")
-
-
-def from_parquet(path: str) -> Bars:
-    """Return the bars of a long table."""
-    table = pd.read_parquet(path)
-    wide = {
-        name: table.pivot_table(index="date", columns="symbol", values=name).astype(np.float64)
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    close = wide["close"]
-    present = np.isfinite(close.to_numpy())
-    return Bars(
-        dates=close.index.to_numpy().astype("datetime64[D]"),
-        symbols=tuple(close.columns),
-        tradable=present,
-        listed=np.maximum.accumulate(present, axis=0),
-        source=path,
-        **{name: np.ascontiguousarray(frame.to_numpy()) for name, frame in wide.items()},
-    )
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Prepare one market and print the time and the peak memory."""
-    settings = dict(argument.split("=", 1) for argument in arguments)
-    if "path" in settings:
-        bars = from_parquet(settings["path"])
-    else:
-        size = int(settings.get("symbols", "509")), int(settings.get("sessions", "2516"))
-        bars = random_walk(*size, seed=int(settings.get("seed", "0")))
-    timeframes = [Timeframe[name] for name in settings.get("timeframes", "daily").split(",")]
-    indicators = [name for name in TABLE if not name.endswith(("_close", "_unit"))]
-    config = FeatureConfig(list(ASSET_FEATURES), [], indicators, timeframes, MARKET, 3.0)
-    half = len(bars.dates) // 2
-    start = time.perf_counter()
-    dataset = prepare(bars, slice(0, half), slice(half, None), config)
-    seconds = time.perf_counter() - start
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    symbols, sessions = len(bars.symbols), len(bars.dates)
-    columns = dataset.asset_features.shape[2]
-    print(f"{columns} columns x {symbols} symbols x {sessions} sessions: {seconds:.2f} s")
-    record = {
-        "seconds": round(seconds, 3),
-        "peak_gb": round(peak_gb, 3),
-        "symbols": symbols,
-        "sessions": sessions,
-        "indicators": len(indicators) * len(timeframes),
-    }
-    print(json.dumps(record))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
