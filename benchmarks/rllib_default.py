@@ -58,13 +58,18 @@ class Sizes:
     """How much RLlib does at once."""
 
     environments: int  # stepped in turn by the runner, one forward pass for all of them
-    rows: int  # sessions of one training batch, all environments together
+    rows: int  # sessions of one training batch, all environments together, at least
     minibatch: int  # rows of one policy per update
 
     @property
     def fragment(self) -> int:
         """Return the sessions that one call of `sample` plays in each environment."""
         return math.ceil(self.rows / self.environments)
+
+    @property
+    def batch(self) -> int:
+        """Return the sessions of one training batch, each environment's as many."""
+        return self.fragment * self.environments
 
 
 class ScaledReward(BaseParallelWrapper):  # type: ignore[misc]  # PettingZoo ships no types
@@ -146,8 +151,8 @@ def build_config(
     )
     config.learners(num_learners=0)
     config.training(
-        train_batch_size_per_learner=sizes.fragment * sizes.environments,
-        minibatch_size=sizes.minibatch,
+        train_batch_size_per_learner=sizes.batch,
+        minibatch_size=min(sizes.minibatch, sizes.batch),
         num_epochs=settings.epochs,
         lr=settings.learning_rate,
         gamma=settings.gamma,
