@@ -6,7 +6,7 @@ from agents.manifest import Stage
 from agents.networks import PolicyNetwork
 from market.dataset import Dataset
 from training.configuration import Configuration
-from training.selection import Decision, decide, validate
+from training.selection import Decision, decide, validate_together
 from training.settings import NoAlgorithm, NoPretrain, RankerSettings, RLSettings
 from training.society import Society
 from training.stages import Stages
@@ -32,17 +32,15 @@ def inner_pass(
     kept: dict[str, PolicyNetwork | None] = dict.fromkeys(society.policies)
     names = dict.fromkeys(society.policies, RULE)
     decisions: list[dict[str, Decision]] = []
-    books = validate(data.bars, society, rows, kept)
     for stage in _planned(config):
         candidate = _train(stage, stages, "inner", inner, kept)
-        judged = validate(data.bars, society, rows, candidate)
+        books, judged = validate_together(data.bars, society, rows, [kept, candidate])
         threshold = _threshold(stage, config)
         decided = decide(society, rows, stage, judged, books, names, threshold)
         decisions.append(decided)
         for policy in society.policies:
             if decided[policy].kept:
                 kept[policy], names[policy] = candidate[policy], stage
-        books = validate(data.bars, society, rows, kept)
     return decisions
 
 

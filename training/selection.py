@@ -4,13 +4,13 @@ The window of a decision is the last part of the train rows; the sealed test win
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from agents.networks import PolicyNetwork
-from evaluation.backtest import AgentsResult, BacktestWindow, run_agents
+from evaluation.backtest import AgentsResult, AgentsRun, BacktestWindow, run_agents_together
 from evaluation.statistics import newey_west_lags, newey_west_standard_error
 from market.bars import TRADING_DAYS, Bars, FloatArray
 from market.errors import InputError
@@ -77,8 +77,17 @@ def inner_windows(train: slice, settings: SelectionSettings) -> tuple[slice, sli
 
 def validate(bars: Bars, society: Society, rows: slice, networks: Networks) -> AgentsResult:
     """Let the policies trade through the rows, with costs, by their mean actions."""
+    (result,) = validate_together(bars, society, rows, [networks])
+    return result
+
+
+def validate_together(
+    bars: Bars, society: Society, rows: slice, choices: Sequence[Networks]
+) -> list[AgentsResult]:
+    """Return what `validate` does for each choice of policies, from one batched pass."""
     window = BacktestWindow(rows, society.settings, society.cash_rate, (1.0,))
-    return run_agents(bars, society.market, window, society.mandates, networks)
+    runs = [AgentsRun(window, networks) for networks in choices]
+    return run_agents_together(bars, society.market, society.mandates, runs)
 
 
 def decide(
