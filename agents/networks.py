@@ -214,7 +214,7 @@ def mean_action(
         book: (..., K).
         investable: (..., N) as in `PolicyNetwork.encode`.
     """
-    positions = centred(book_asset.mT, investable).unsqueeze(-2)
+    positions = centred(book_asset.mT, investable.unsqueeze(-2)).unsqueeze(-2)
     return mean_actions(day, weights, positions, book.unsqueeze(-2), investable).squeeze(-2)
 
 
@@ -226,24 +226,25 @@ def mean_actions(
     Args:
         day: of the books' day, from the network that plays them.
         weights: of that network.
-        positions: (..., B, X, N), as from `centred`.
+        positions: (..., B, X, N), of mean 0 over the investable names.
         book: (..., X, K).
         investable: (..., N) as in `PolicyNetwork.encode`.
     """
-    own = weights.score @ positions.flatten(-2)
+    # Expanded, or torch would fold the days into one product whose result lies members last.
+    score = weights.score.expand(*positions.shape[:-3], -1, -1)
+    own = score @ positions.flatten(-2)
     own = own.view(*own.shape[:-1], *positions.shape[-2:])  # (..., S, X, N)
     # tanh(x) = 2 sigmoid(2 x) - 1, and a sigmoid costs a tenth of a tanh; the 2 is in the gain.
-    scores = 2.0 * (own + day.scores.unsqueeze(-2)).sigmoid().mean(-3) - 1.0
-    scores = scores * investable.to(scores.dtype).unsqueeze(-2)
+    total = (own + day.scores.unsqueeze(-2)).sigmoid().sum(-3)
+    scores = (total * (2.0 / own.shape[-3]) - 1.0) * investable.to(own.dtype).unsqueeze(-2)
     tilt = (book @ weights.exposure.unsqueeze(-1)).squeeze(-1)
     exposure = torch.tanh(day.exposure.unsqueeze(-1) + tilt)
     return torch.cat([scores, exposure.unsqueeze(-1)], dim=-1)
 
 
 def centred(values: Tensor, investable: Tensor) -> Tensor:
-    """Return (..., B, N) values less their mean over the investable (..., N) names."""
-    shares = _shares(investable.to(values.dtype)).unsqueeze(-2)
-    return values - (values * shares).sum(-1, keepdim=True)
+    """Return (..., N) values less their mean over the names that are investable (..., N)."""
+    return values - (values * _shares(investable.to(values.dtype))).sum(-1, keepdim=True)
 
 
 def pool(values: Tensor, mask: Tensor) -> Tensor:

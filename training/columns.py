@@ -5,7 +5,7 @@ the policy, N assets, B features of a position, K of a book.
 """
 
 DAY = "day"  # int64, row of the market arrays
-BOOK_ASSET = "book_asset"  # (R, P, N, B)
+BOOK_ASSET = "book_asset"  # (B, R, P, N), less the mean over the investable names
 BOOK = "book"  # (R, P, K)
 ACTIONS = "actions"  # (R, P, N + 1), before clamping
 ACTION_LOGP = "action_logp"  # (R, P, N + 1), of each component

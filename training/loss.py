@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from agents import networks
 from agents.action_map import ActionMap
 from agents.market_tensors import MarketTensors
-from agents.networks import PolicyNetwork, entropy
+from agents.networks import DayPart, PolicyNetwork, entropy
 from training import columns
 from training.rollout import book_values, log_density, log_deviations
 from training.society import Society
-
-SMALLEST_WEIGHT = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +73,31 @@ class SocietyLoss:
         weights: LossWeights,
     ) -> PolicyLoss:
         """Return the loss of one policy; `mean` (D, R, P, N + 1) is what it now does."""
-        market = self._market
-        investable = market.investable[batch[columns.DAY]][:, None, None]
+        market, day = self._market, batch[columns.DAY]
+        investable = market.investable[day].to(mean.dtype)
         alive = batch[columns.ALIVE].to(mean.dtype)
+        shares = (alive / alive.sum().clamp(min=1.0)).flatten()
 
         def average(values: Tensor) -> Tensor:
-            return (values * alive).sum() / alive.sum().clamp(min=1.0)
+            return values.flatten() @ shares
 
         deviations = log_deviations(network.log_std, market.n_assets)
         logp = log_density(batch[columns.ACTIONS], mean, deviations)
+        log_ratio = logp - batch[columns.ACTION_LOGP]
+        ratio = log_ratio.exp()
+        counted = functional.pad(investable, (0, 1), value=1.0)[:, None, None]
         # Clipped by component: a joint ratio over N scores would leave each of them less room the
         # more assets there are. To first order the gradient is that of the joint ratio.
-        ratio = (logp - batch[columns.ACTION_LOGP]).exp()
-        counted = functional.pad(investable.to(mean.dtype), (0, 1), value=1.0)
-        advantage = batch[columns.ADVANTAGES].unsqueeze(-1)
-        clipped = ratio.clamp(1.0 - weights.clip, 1.0 + weights.clip)
-        gain = torch.minimum(advantage * ratio, advantage * clipped)
-        surrogate = average((gain * counted).sum(-1))
-        value = book_values(network, market, batch[columns.DAY], batch[columns.BOOK])
+        # min(A r, A clip(r)) is A + |A| min(sign(A) (r - 1), clip).
+        advantage = batch[columns.ADVANTAGES]
+        gain = (advantage.sign().unsqueeze(-1) * (ratio - 1.0)).clamp_max(weights.clip) * counted
+        surrogate = average(advantage * counted.sum(-1) + advantage.abs() * gain.sum(-1))
+        value = book_values(network, market, day, batch[columns.BOOK])
         target = batch[columns.VALUE_TARGETS]
         value_loss = average((value - target).square())
-        anchor = average(self._anchor(policy, mean, batch[columns.DAY]))
+        anchor = average(self._anchor(policy, mean, day))
 
         with torch.no_grad():
-            log_ratio = ratio.log()
             spread = average((target - average(target)).square())
             divergence = average(((ratio - 1.0 - log_ratio) * counted).sum(-1))
         return PolicyLoss(
@@ -117,25 +117,34 @@ class SocietyLoss:
         """
         agents = self._agents[policy]
         base = self._action_map.base_weights(day)[:, None, agents].to(mean.dtype)  # (D, 1, P, N)
-        log_base = base.clamp(min=SMALLEST_WEIGHT).log()
         tilt = self._gain[agents].unsqueeze(-1).to(mean.dtype) * mean[..., :-1]
-        tilted = torch.log_softmax(log_base + tilt, dim=-1)
-        return (tilted.exp() * (tilted - log_base)).sum(-1) * (base.sum(-1) > 0.0)
+        # The tilted weights are b exp(a) / z, so log(tilted / b) is a - log z; tilts are bounded.
+        tilted = base * tilt.exp()
+        z = tilted.sum(-1) + (base.sum(-1) == 0.0)
+        return (tilted * tilt).sum(-1) / z - z.log()
 
 
 def mean_actions(
     network: PolicyNetwork, market: MarketTensors, batch: Mapping[str, Tensor]
 ) -> Tensor:
-    """Return the mean actions (D, R, P, N + 1) of a batch; a day is encoded once for its books."""
-    day = batch[columns.DAY]
+    """Return the mean actions (D, R, P, N + 1) of a batch.
+
+    Each distinct day is encoded once, however many of the day slots it fills, and its books gather
+    what they need of it.
+    """
+    day, slot = torch.unique(batch[columns.DAY], return_inverse=True)
     investable = market.investable[day]
-    encoding = network.encode(market.asset_features[day], market.market_features[day], investable)
-    return network.act(
-        encoding[:, None, None],
-        batch[columns.BOOK_ASSET],
-        batch[columns.BOOK],
-        investable[:, None, None],
+    features = market.asset_features.index_select(0, day)
+    encoding = network.encode(features, market.market_features[day], investable)
+    part = network.day_part(encoding, investable)
+    mean = networks.mean_actions(
+        DayPart(*(each.index_select(0, slot) for each in part)),
+        network.book_weights,
+        batch[columns.BOOK_ASSET].flatten(2, 3),
+        batch[columns.BOOK].flatten(1, 2),
+        investable[slot],
     )
+    return mean.view(batch[columns.ACTIONS].shape)
 
 
 def minibatches(

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from agents.market_tensors import MarketTensors
-from agents.networks import PolicyNetwork, pool
+from agents.networks import BookWeights, DayPart, PolicyNetwork, centred, mean_actions, pool
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import BatchEnv
 from training import columns
 from training.settings import RLSettings
-from training.society import Society, encodings
+from training.society import Society, day_parts
 
 SMALLEST_DEVIATION = 1e-8
 
@@ -27,7 +27,8 @@ Columns = dict[str, Tensor]
 class Rollout:
     """One episode of every environment, written into preallocated tensors.
 
-    Leading axes are L sessions, G starts, R replicas, A agents.
+    Axes are L sessions, G starts, R replicas, A agents. The agents come first in memory: all
+    policies act in one batched product, and what one of them learns from lies together.
     """
 
     def __init__(
@@ -49,105 +50,137 @@ class Rollout:
         """
         self.society, self.env = society, env
         self._networks, self._settings, self._generator = networks, settings, generator
-        rows = env.rows
-        length = min(env.settings.episode_sessions, rows.stop - 1 - rows.start)
-        market, self.sessions = env.market, int(length)
-        self.starts, self.replicas = settings.starts, settings.replicas
+        rows, market = env.rows, env.market
+        length = int(min(env.settings.episode_sessions, rows.stop - 1 - rows.start))
+        self.sessions, self.starts, self.replicas = length, settings.starts, settings.replicas
         self.n_envs = self.starts * self.replicas
         first = env.draw_starts(self.starts, generator("starts"))
         env.reset(first.repeat_interleave(self.replicas), length)
         self.days = first + torch.arange(length, device=market.device).unsqueeze(1)  # (L, G)
-        self.encodings = {
-            policy: encodings(network, market, first, length)
-            for policy, network in networks.items()
-        }
-        books = (length, self.starts, self.replicas, env.n_agents)
-        assets = market.n_assets
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.empty(shape, dtype=dtype, device=market.device)
 
+        agents, assets, books = env.n_agents, market.n_assets, (self.starts, self.replicas)
+        positions = (BOOK_ASSET_FEATURES, self.replicas, assets)
+        self._positions = empty(agents, length, self.starts, *positions)
+        self._action = empty(agents, length, *books, assets + 1)
+        self._normal = self._standard_normal()
         # One row more than there are actions: what is seen after the last one gives its value.
-        self.book_asset = empty(length + 1, *books[1:], assets, BOOK_ASSET_FEATURES)
-        self.book = empty(length + 1, *books[1:], BOOK_FEATURES)
-        self.action = empty(*books, assets + 1)
-        self.normal = self._standard_normal()
-        self.logp = empty(*books, assets + 1)
-        self.rewards = empty(*books)
-        self.alive = empty(length + 1, *books[1:], dtype=torch.bool)
-        self._observe(0)
+        self._book = empty(agents, length + 1, *books, BOOK_FEATURES)
+        self.rewards = empty(length, *books, agents)
+        self.alive = empty(length + 1, *books, agents, dtype=torch.bool)
 
     @property
     def env_steps(self) -> int:
         """Return the sessions played, summed over the environments."""
         return self.sessions * self.n_envs
 
+    @property
+    def action(self) -> Tensor:
+        """Return the actions (L, G, R, A, N + 1) as they were sent to the environments."""
+        return self._action.movedim(0, 3)
+
     def play(self) -> None:
         """Play all environments to the end of their episode."""
-        for step in range(self.sessions):
-            self._step(step)
-
-    def _step(self, step: int) -> None:
-        investable = self.env.market.investable[self.days[step]][:, None, None]  # (G, 1, 1, N)
-        normal, action = self.normal[step], self.action[step]
-        for policy, agents in self.society.policies.items():
-            network = self._networks[policy]
-            asset, book = self.book_asset[step][:, :, agents], self.book[step][:, :, agents]
-            mean = network.act(next(self.encodings[policy])[:, None, None], asset, book, investable)
-            log_std = log_deviations(network.log_std, self.env.market.n_assets)
-            drawn = mean + normal[:, :, agents] * log_std.exp()
-            action[:, :, agents] = drawn
-            self.logp[step][:, :, agents] = log_density(drawn, mean, log_std)
-        transition = self.env.step(action.flatten(0, 1))
-        self.rewards[step] = transition.reward.view_as(self.rewards[step])
-        self._observe(step + 1)
+        parts, weights, slots = self._players()
+        deviations = self._log_deviations().exp()[:, None, None]
+        investable = self.env.market.investable[self.days].to(torch.float32)  # (L, G, N)
+        for step, slot in enumerate(slots):
+            positions, book = self._observe(step)
+            positions = centred(positions, investable[step][:, None, None])
+            day = DayPart(*(part.index_select(1, slot) for part in parts))
+            mean = mean_actions(day, weights, positions, book, investable[step])
+            self._positions[:, step] = positions
+            action = torch.addcmul(mean, self._normal[:, step], deviations)  # (A, G, R, N + 1)
+            self._action[:, step] = action
+            transition = self.env.step(action.movedim(0, 2).flatten(0, 1).contiguous())
+            self.rewards[step] = transition.reward.view_as(self.rewards[step])
+        self._observe(self.sessions)
 
     def batches(self) -> dict[str, Columns]:
         """Return the rollout by policy, one row per session and start."""
-        return {
-            policy: self._batch(policy, agents) for policy, agents in self.society.policies.items()
-        }
-
-    def _standard_normal(self) -> Tensor:
-        """Draw (L, G, R, A, N + 1), each agent from its own stream: it explores alike alone."""
-        length, *books, _, actions = self.action.shape
-        drawn = [
-            torch.randn(length, *books, actions, generator=self._generator("agent", mandate.name))
-            for mandate in self.env.mandates
-        ]
-        return torch.stack(drawn, -2).to(self.action.device)
-
-    def _observe(self, step: int) -> None:
-        seen = self.env.observe()
-        self.book_asset[step] = seen.asset.view_as(self.book_asset[step])
-        self.book[step] = seen.book.view_as(self.book[step])
-        self.alive[step] = self.env.alive.view_as(self.alive[step])
-
-    def _batch(self, policy: str, agents: list[int]) -> Columns:
-        settings = self._settings
-        day = torch.cat([self.days, self.days[-1:] + 1])  # (L + 1, G)
-        book = self.book[..., agents, :].flatten(0, 1)
-        value = book_values(self._networks[policy], self.env.market, day.flatten(), book)
-        value = value.view_as(self.alive[..., agents])
-        alive = self.alive[..., agents]
+        settings, policies = self._settings, self.society.policies
+        value = torch.empty_like(self.alive, dtype=torch.float32)
+        day = torch.cat([self.days, self.days[-1:] + 1]).flatten()
+        for policy, agents in policies.items():
+            books = _rows(self._book, agents, 3)
+            found = book_values(self._networks[policy], self.env.market, day, books)
+            value[..., agents] = found.view(*value.shape[:-1], -1)
         advantage = generalised_advantage(
-            self.rewards[..., agents] * settings.reward_scale,
+            self.rewards * settings.reward_scale,
             value,
-            alive,
+            self.alive,
             settings.gamma,
             settings.gae_lambda,
         )
-        rows = {
-            columns.DAY: self.days,
-            columns.BOOK_ASSET: self.book_asset[:-1][..., agents, :, :],
-            columns.BOOK: self.book[:-1][..., agents, :],
-            columns.ACTIONS: self.action[..., agents, :],
-            columns.ACTION_LOGP: self.logp[..., agents, :],
-            columns.ADVANTAGES: standardise(advantage, alive[:-1]),
-            columns.VALUE_TARGETS: advantage + value[:-1],
-            columns.ALIVE: alive[:-1],
+        standard, target = standardise(advantage, self.alive[:-1]), advantage + value[:-1]
+        logp = -0.5 * self._normal.square() - self._log_deviations()[:, None, None, None]
+        return {
+            policy: {
+                columns.DAY: self.days.flatten(),
+                columns.BOOK_ASSET: _rows(self._positions, agents, 4),
+                columns.BOOK: _rows(self._book[:, :-1], agents, 3),
+                columns.ACTIONS: _rows(self._action, agents, 3),
+                columns.ACTION_LOGP: _rows(logp, agents, 3),
+                columns.ADVANTAGES: standard[..., agents].flatten(0, 1),
+                columns.VALUE_TARGETS: target[..., agents].flatten(0, 1),
+                columns.ALIVE: self.alive[:-1][..., agents].flatten(0, 1),
+            }
+            for policy, agents in policies.items()
         }
-        return {name: column.flatten(0, 1) for name, column in rows.items()}
+
+    def _players(self) -> tuple[DayPart, BookWeights, Tensor]:
+        """Return what each agent's network takes from the days, and applies to its books.
+
+        Returns:
+            (A, D, ...) of the D distinct days; (A, 1, ...); and (L, G) which of them each day is.
+        """
+        networks = [self._networks[policy] for policy in self.society.policies]
+        parts, slots = day_parts(networks, self.env.market, self.days)
+        stacked = zip(*(network.book_weights for network in networks), strict=True)
+        names = list(self.society.policies)
+        mine = [names.index(mandate.policy) for mandate in self.env.mandates]
+        return (
+            DayPart(*(part[mine] for part in parts)),
+            BookWeights(*(torch.stack(each)[mine].unsqueeze(1) for each in stacked)),
+            slots,
+        )
+
+    def _observe(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return what is seen before a step: (A, G, B, R, N) positions and (A, G, R, K) books."""
+        seen, books = self.env.observe(), (self.starts, self.replicas, self.env.n_agents)
+        self.alive[step] = self.env.alive.view(books)
+        book = seen.book.view(*books, -1).movedim(2, 0)
+        self._book[:, step] = book
+        return seen.asset.view(*books, *seen.asset.shape[2:]).permute(2, 0, 4, 1, 3), book
+
+    def _standard_normal(self) -> Tensor:
+        """Draw (A, L, G, R, N + 1), each agent from its own stream: it explores alike alone."""
+        drawn = torch.empty_like(self._action)
+        for agent, mandate in zip(drawn, self.env.mandates, strict=True):
+            generator = self._generator("agent", mandate.name)
+            agent.copy_(torch.randn(agent.shape, generator=generator))
+        return drawn
+
+    def _log_deviations(self) -> Tensor:
+        """Return the (A, N + 1) log deviations of every agent's exploration."""
+        return torch.stack(
+            [
+                log_deviations(self._networks[mandate.policy].log_std, self.env.market.n_assets)
+                for mandate in self.env.mandates
+            ]
+        )
+
+
+def _rows(values: Tensor, agents: list[int], axis: int) -> Tensor:
+    """Return (L G, ...) the rows of some agents of (A, L, G, ...) values, agents moved to an axis.
+
+    For a single agent that is no copy.
+    """
+    first, last = agents[0], agents[-1] + 1
+    chosen = values[first:last] if len(agents) == last - first else values[agents]
+    return chosen.movedim(0, axis).flatten(0, 1)
 
 
 def generalised_advantage(
@@ -169,12 +202,11 @@ def generalised_advantage(
     """
     follows = alive[1:].to(reward.dtype)
     error = (reward + gamma * value[1:] * follows - value[:-1]) * alive[:-1]
-    advantage = torch.empty_like(error)
-    later = torch.zeros_like(error[0])
-    for step in range(len(error) - 1, -1, -1):
-        later = error[step] + gamma * gae_lambda * follows[step] * later
-        advantage[step] = later
-    return advantage
+    carried = (gamma * gae_lambda * follows).unbind()
+    advantage = [torch.zeros_like(error[0])]
+    for step, surprise in reversed(list(enumerate(error.unbind()))):
+        advantage.append(torch.addcmul(surprise, carried[step], advantage[-1]))
+    return torch.stack(advantage[:0:-1])
 
 
 def standardise(advantage: Tensor, alive: Tensor) -> Tensor:
@@ -198,11 +230,12 @@ def log_deviations(log_std: Tensor, n_assets: int) -> Tensor:
 
 def log_density(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Return the log density (..., N + 1) of each action component, up to a constant."""
-    return -0.5 * ((action - mean) / log_std.exp()).square() - log_std
+    return -0.5 * ((action - mean) * (-log_std).exp()).square() - log_std
 
 
 def book_values(network: PolicyNetwork, market: MarketTensors, day: Tensor, book: Tensor) -> Tensor:
     """Return the values (D, R, P), in scaled reward, of books (D, R, P, K) on days (D,)."""
-    features = market.asset_features[day]
-    pooled = pool(features, market.investable[day].to(features.dtype).unsqueeze(-1))
+    distinct, slot = torch.unique(day, return_inverse=True)
+    features = market.asset_features.index_select(0, distinct)
+    pooled = pool(features, market.investable[distinct].to(features.dtype).unsqueeze(-1))[slot]
     return network.value(pooled.unsqueeze(1), market.market_features[day][:, None, None], book)

@@ -1,6 +1,6 @@
 """Who trades in which market, with which networks."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -10,12 +10,12 @@ from torch import Tensor
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from agents.network_spec import NetworkSpec
-from agents.networks import PolicyNetwork
+from agents.networks import DayPart, PolicyNetwork
 from envs.batch import BatchEnv, EnvSettings
 from training.seeds import generator_of
 
-# Sessions whose encodings are held in memory at once.
-ENCODED_SESSIONS = 64
+# Days whose encodings are held in memory at once: they are much larger than what is kept of them.
+ENCODED_SESSIONS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,13 +65,27 @@ class Society:
         return replace(self, market=replace(self.market, **moved))
 
 
-def encodings(
-    network: PolicyNetwork, market: MarketTensors, start: Tensor, sessions: int
-) -> Iterator[Tensor]:
-    """Yield the encoding (G, N, H) of each session from `start` (G,) on, computed in blocks."""
-    for first in range(0, sessions, ENCODED_SESSIONS):
-        count = min(ENCODED_SESSIONS, sessions - first)
-        days = start + torch.arange(first, first + count, device=start.device).unsqueeze(1)
-        yield from network.encode(
-            market.asset_features[days], market.market_features[days], market.investable[days]
+def day_parts(
+    networks: Sequence[PolicyNetwork], market: MarketTensors, days: Tensor
+) -> tuple[DayPart, Tensor]:
+    """Encode every distinct day once per network.
+
+    Returns:
+        What each of K networks takes from each of the D distinct days, (K, D, ...); and where among
+        these each of the `days` is, of their shape.
+    """
+    distinct, slot = torch.unique(days, return_inverse=True)
+    encoded = [_encoded(network, market, distinct) for network in networks]
+    return DayPart(*(torch.stack(each) for each in zip(*encoded, strict=True))), slot
+
+
+def _encoded(network: PolicyNetwork, market: MarketTensors, days: Tensor) -> DayPart:
+    """Return a network's part of the days (D,), computed in blocks."""
+    parts = []
+    for block in torch.split(days, ENCODED_SESSIONS):
+        investable = market.investable[block]
+        encoding = network.encode(
+            market.asset_features[block], market.market_features[block], investable
         )
+        parts.append(network.day_part(encoding, investable))
+    return DayPart(*(torch.cat(each) for each in zip(*parts, strict=True)))

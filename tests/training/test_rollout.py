@@ -22,7 +22,7 @@ from training.rollout import (
 )
 from training.seeds import generator_of
 from training.settings import RLSettings
-from training.society import Society, encodings
+from training.society import Society, day_parts
 
 ROWS = slice(0, 300)
 SMALL = {"starts": 3, "replicas": 4}
@@ -118,7 +118,7 @@ def test_a_batch_has_a_row_per_session_and_start(
     n = society.market.n_assets
     assert shapes == {
         columns.DAY: (48,),
-        columns.BOOK_ASSET: (48, 4, 1, n, 2),
+        columns.BOOK_ASSET: (48, 2, 4, 1, n),
         columns.BOOK: (48, 4, 1, 5),
         columns.ACTIONS: (48, 4, 1, n + 1),
         columns.ACTION_LOGP: (48, 4, 1, n + 1),
@@ -179,18 +179,24 @@ def test_removing_an_agent_changes_the_others_through_impact_alone(
     assert same == (impact == 0.0)
 
 
-def test_encoding_in_blocks_is_encoding_day_by_day(society_of: Callable[..., Society]) -> None:
+def test_each_distinct_day_is_encoded_once_and_found_again(
+    society_of: Callable[..., Society],
+) -> None:
     society = society_of()
     market, network = society.market, society.new_networks(1)["balanced"]
-    start = torch.tensor([3, 40])
-    found = list(encodings(network, market, start, 70))
-    assert len(found) == 70
-    for step in (0, 63, 64, 69):
-        day = start + step
-        expected = network.encode(
-            market.asset_features[day], market.market_features[day], market.investable[day]
+    days = torch.tensor([3, 40]) + torch.arange(300).unsqueeze(1)
+    parts, slots = day_parts([network], market, days)
+    assert parts.scores.shape[:2] == (1, 337)
+    for step in (0, 36, 37, 255, 256, 299):
+        day = days[step]
+        expected = network.day_part(
+            network.encode(
+                market.asset_features[day], market.market_features[day], market.investable[day]
+            ),
+            market.investable[day],
         )
-        torch.testing.assert_close(found[step], expected)
+        for part, same in zip(parts, expected, strict=True):
+            torch.testing.assert_close(part[0, slots[step]], same)
 
 
 def test_the_density_of_a_component_is_that_of_its_own_normal_up_to_a_constant() -> None:
