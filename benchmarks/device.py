@@ -74,8 +74,7 @@ def measure(given: argparse.Namespace, sizes: Sizes) -> list[Result]:
 
     def trading(device: str, episode: int, *, compiled: bool) -> Society:
         market = random_walk(given.sessions, given.assets, device)
-        changes = {"compile": True} if compiled else {}
-        environment = defaults.settings(episode_sessions=episode, **changes)
+        environment = defaults.settings(episode_sessions=episode, compile=compiled)
         return society(market, defaults.mandates(given.agents), environment)
 
     societies = {
