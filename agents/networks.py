@@ -102,7 +102,7 @@ class PolicyNetwork(nn.Module):
             generator: draws the dropout of supervised training; None drops nothing.
         """
         members, names = self.spec.members, asset_features.shape[:-1]
-        shares = _shares(investable.to(asset_features.dtype)).reshape(-1, names[-1])  # (D, N)
+        shares = equal_shares(investable.to(asset_features.dtype)).reshape(-1, names[-1])  # (D, N)
         assets = torch.where(investable.unsqueeze(-1) != 0, asset_features, 0.0)
         market = market_features.unsqueeze(-2).expand(*names, -1)
         inputs = torch.cat([assets, market], dim=-1).flatten(0, -2)  # (D N, F + M)
@@ -139,10 +139,10 @@ class PolicyNetwork(nn.Module):
             encoding: as from `encode`.
             investable: (..., N) as in `encode`.
         """
-        shares = _shares(investable.to(encoding.dtype))
+        shares = equal_shares(investable.to(encoding.dtype))
         weights = torch.stack([self.score_weight, self.exposure_weight.view_as(self.score_weight)])
         raw, exposure = self._by_member(encoding, weights.transpose(0, 1)).unbind(1)
-        raw = (raw - (raw * shares).sum(-1, keepdim=True)).movedim(0, -2)
+        raw = centred(raw, shares).movedim(0, -2)
         exposure = (exposure * shares).sum(-1).sum(0) + self.exposure_bias
         return DayPart(raw * self._gain, exposure)
 
@@ -166,7 +166,7 @@ class PolicyNetwork(nn.Module):
         mask = investable.to(asset_features.dtype)
         encoding = self.encode(asset_features, market_features, investable, generator)
         raw = self._by_member(encoding, self.score_weight.unsqueeze(1)).squeeze(1)
-        return (raw - (raw * _shares(mask)).sum(-1, keepdim=True)) * mask
+        return centred(raw, equal_shares(mask)) * mask
 
     def value(self, pooled_features: Tensor, market_features: Tensor, book: Tensor) -> Tensor:
         """Return the expected return to go (...), sharing no parameter with the actions.
@@ -214,7 +214,8 @@ def mean_action(
         book: (..., K).
         investable: (..., N) as in `PolicyNetwork.encode`.
     """
-    positions = centred(book_asset.mT, investable.unsqueeze(-2)).unsqueeze(-2)
+    shares = equal_shares(investable.to(book_asset.dtype)).unsqueeze(-2)
+    positions = centred(book_asset.mT, shares).unsqueeze(-2)
     return mean_actions(day, weights, positions, book.unsqueeze(-2), investable).squeeze(-2)
 
 
@@ -242,9 +243,14 @@ def mean_actions(
     return torch.cat([scores, exposure.unsqueeze(-1)], dim=-1)
 
 
-def centred(values: Tensor, investable: Tensor) -> Tensor:
-    """Return (..., N) values less their mean over the names that are investable (..., N)."""
-    return values - (values * _shares(investable.to(values.dtype))).sum(-1, keepdim=True)
+def centred(values: Tensor, shares: Tensor) -> Tensor:
+    """Return (..., N) values less their mean, in which the names have these shares (..., N)."""
+    return values - (values * shares).sum(-1, keepdim=True)
+
+
+def equal_shares(mask: Tensor) -> Tensor:
+    """Return the weights (..., N) of the mean over the names where the mask is 1, else 0."""
+    return mask / mask.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 def pool(values: Tensor, mask: Tensor) -> Tensor:
@@ -267,11 +273,6 @@ def entropy(log_std: Tensor, investable: Tensor) -> Tensor:
     """
     each = log_std + 0.5 * math.log(2.0 * math.pi * math.e)
     return investable.to(log_std.dtype).sum(-1) * each[0] + each[1]
-
-
-def _shares(mask: Tensor) -> Tensor:
-    """Return the weights (..., N) of the mean over the names where the mask is 1, else 0."""
-    return mask / mask.sum(-1, keepdim=True).clamp_min(1.0)
 
 
 def _dropout(values: Tensor, share: float, generator: Generator | None) -> Tensor:

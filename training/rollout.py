@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from agents.market_tensors import MarketTensors
-from agents.networks import BookWeights, DayPart, PolicyNetwork, centred, mean_actions, pool
+from agents.networks import (
+    BookWeights,
+    DayPart,
+    PolicyNetwork,
+    centred,
+    equal_shares,
+    mean_actions,
+    pool,
+)
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.batch import BatchEnv
 from training import columns
@@ -86,9 +94,10 @@ class Rollout:
         parts, weights, slots = self._players()
         deviations = self._log_deviations().exp()[:, None, None]
         investable = self.env.market.investable[self.days].to(torch.float32)  # (L, G, N)
+        shares = equal_shares(investable)[:, :, None, None]
         for step, slot in enumerate(slots):
             positions, book = self._observe(step)
-            positions = centred(positions, investable[step][:, None, None])
+            positions = centred(positions, shares[step])
             day = DayPart(*(part.index_select(1, slot) for part in parts))
             mean = mean_actions(day, weights, positions, book, investable[step])
             self._positions[:, step] = positions
@@ -153,7 +162,8 @@ class Rollout:
         self.alive[step] = self.env.alive.view(books)
         book = seen.book.view(*books, -1).movedim(2, 0)
         self._book[:, step] = book
-        return seen.asset.view(*books, *seen.asset.shape[2:]).permute(2, 0, 4, 1, 3), book
+        positions = seen.asset.view(*books, *seen.asset.shape[2:]).permute(2, 0, 4, 1, 3)
+        return positions.contiguous(), book
 
     def _standard_normal(self) -> Tensor:
         """Draw (A, L, G, R, N + 1), each agent from its own stream: it explores alike alone."""
