@@ -11,9 +11,7 @@ from agents.networks import PolicyNetwork
 from benchmarks import defaults
 from benchmarks.synthetic_market import random_walk, society
 from envs.market_env import MarketEnv
-from training import columns
 from training.local_ray import local_ray
-from training.loss import mean_actions
 from training.rollout import book_values, log_density, log_deviations
 from training.society import Society
 
@@ -84,22 +82,18 @@ def test_its_policy_acts_and_values_as_ours_does(
     played: tuple[MarketEnv, dict[str, Any]],
 ) -> None:
     env, flat = played
-    seen = env.batch.observe()
+    seen, market = env.batch.observe(), made.market
+    day = market.asset_features[seen.t], market.market_features[seen.t], market.investable[seen.t]
     for agent, mandate in enumerate(made.mandates):
         module = algorithm.get_module(mandate.policy)
         rows = {"obs": torch.from_numpy(flat[mandate.name])[None]}
         inputs = module.forward_inference(rows)["action_dist_inputs"].detach()
         mean, log_std = inputs.chunk(2, dim=-1)
-        ours = {
-            columns.DAY: seen.t,
-            columns.BOOK_ASSET: seen.asset[:, None, [agent]],
-            columns.BOOK: seen.book[:, None, [agent]],
-            columns.ACTIONS: torch.zeros(1, 1, 1, made.market.n_assets + 1),
-        }
-        network = networks[mandate.policy]
+        network, book = networks[mandate.policy], seen.book[:, agent]
         with torch.no_grad():
-            expected = mean_actions(network, made.market, ours)[0, 0]
-            value = book_values(network, made.market, seen.t, ours[columns.BOOK])[0, 0]
+            encoding = network.encode(*day)
+            expected = network.act(encoding, seen.asset[:, agent], book, day[-1])
+            value = book_values(network, made.market, seen.t, book[:, None, None])[0, 0]
             found = module.compute_values(rows)
         assert mean.abs().max() > 0.01
         assert torch.allclose(mean, expected, rtol=0.0, atol=1e-5)
