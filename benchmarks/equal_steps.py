@@ -48,6 +48,7 @@ from evaluation.run_folder import open_run, record_opening
 from evaluation.statistics import paired_bootstrap
 from market.bars import TRADING_DAYS, FloatArray
 from market.dataset import Dataset
+from market.errors import InputError
 from risk import measures
 from training.algorithm import Trainer
 from training.configuration import Configuration
@@ -159,7 +160,7 @@ def run(config: Configuration, data: Dataset, repeats: int, threads: int, comman
     torch.set_num_threads(threads)
     society, settings, pretrain = make_society(data, config), config.algorithm, config.pretrain
     if not isinstance(settings, RLSettings) or not isinstance(pretrain, RankerSettings):
-        raise TypeError("equal steps need reinforcement learning and a warm start")
+        raise InputError("equal_steps needs pretrain=ranker and algorithm=ppo or a2c")
     record_opening(open_run(None, "equal_steps", config.seed), data, command)
     returns: dict[str, list[FloatArray]] = {path: [] for path in PATHS}
     for seed in range(config.seed, config.seed + repeats):
