@@ -97,13 +97,14 @@ def _features(bench: Bench) -> Result:
 def _backtest(bench: Bench) -> Result:
     from benchmarks import backtest
 
-    return backtest.run(bench.society, bench.data, bench.configuration.ensemble, bench.repeats)
+    config = bench.configuration
+    return backtest.run(bench.society, bench.data, config.ensemble, config.seed, bench.repeats)
 
 
 def _scaling(bench: Bench) -> Result:
     from benchmarks import scaling
 
-    return scaling.run(bench.configuration, bench.repeats)
+    return scaling.run(bench.device, bench.repeats)
 
 
 class Benchmark(NamedTuple):
