@@ -130,7 +130,7 @@ class BareLoop:
         for policy, batch in batches.items():
             network = self.networks[policy]
             network.zero_grad(set_to_none=True)
-            mean = mean_actions(network, market, batch)
+            mean = mean_actions(network, market, batch, self._settings.bfloat16)
             losses.append(self._loss(policy, network, mean, batch, self._weights).total)
         torch.autograd.backward(losses)
         for policy, optimiser in self._optimisers.items():

@@ -75,7 +75,7 @@ class Trainer:
             network = PolicyNetwork(self.society.network, torch.Generator().manual_seed(0))
             network.load_state_dict(
                 {
-                    name.removeprefix("network."): torch.as_tensor(value)
+                    name.removeprefix("network."): torch.tensor(value)
                     for name, value in weights[policy].items()
                 }
             )
@@ -153,6 +153,7 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
         model_config={
             rl_module.SOCIETY: ray.put(society),
             rl_module.DEVICE: placement.learner_device(settings),
+            rl_module.BFLOAT16: settings.bfloat16,
         },
     )
     config.debugging(seed=ray_seed, log_level="CRITICAL")  # deaths of actors are told in one line

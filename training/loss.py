@@ -18,7 +18,7 @@ from agents.market_tensors import MarketTensors
 from agents.networks import DayPart, PolicyNetwork, entropy
 from training import columns
 from training.rollout import book_values, log_density, log_deviations
-from training.society import Society
+from training.society import Society, encode_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,24 +125,21 @@ class SocietyLoss:
 
 
 def mean_actions(
-    network: PolicyNetwork, market: MarketTensors, batch: Mapping[str, Tensor]
+    network: PolicyNetwork, market: MarketTensors, batch: Mapping[str, Tensor], bfloat16: bool
 ) -> Tensor:
     """Return the mean actions (D, R, P, N + 1) of a batch.
 
     Each distinct day is encoded once, however many of the day slots it fills, and its books gather
-    what they need of it.
+    what they need of it; `bfloat16` is that of `encode_days`.
     """
     day, slot = torch.unique(batch[columns.DAY], return_inverse=True)
-    investable = market.investable[day]
-    features = market.asset_features.index_select(0, day)
-    encoding = network.encode(features, market.market_features[day], investable)
-    part = network.day_part(encoding, investable)
+    part = encode_days(network, market, day, bfloat16)
     mean = networks.mean_actions(
         DayPart(*(each.index_select(0, slot) for each in part)),
         network.book_weights,
         batch[columns.BOOK_ASSET].flatten(2, 3),
         batch[columns.BOOK].flatten(1, 2),
-        investable[slot],
+        market.investable[batch[columns.DAY]],
     )
     return mean.view(batch[columns.ACTIONS].shape)
 

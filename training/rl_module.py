@@ -22,6 +22,7 @@ from training.society import Society
 
 SOCIETY = "society"  # key of the object reference in the module's configuration
 DEVICE = "device"
+BFLOAT16 = "bfloat16"  # whether days are encoded in that type
 
 MEAN = "mean"  # output of the module, (D, R, P, N + 1)
 
@@ -34,17 +35,18 @@ def society_of(reference: "ray.ObjectRef[Society]", device: str) -> Society:
 
 
 class BookModule(TorchRLModule, ValueFunctionAPI):  # type: ignore[misc]  # RLlib is untyped
-    """One policy; `model_config` holds the reference to the society and the device."""
+    """One policy; `model_config` holds the reference to the society, the device and the type."""
 
     def setup(self) -> None:
         """Build the network; its initial parameters are replaced by those of the driver."""
         config: dict[str, Any] = self.model_config
         self.society = society_of(config[SOCIETY], config[DEVICE])
+        self._bfloat16: bool = config[BFLOAT16]
         self.network = PolicyNetwork(self.society.network, torch.Generator().manual_seed(0))
 
     def _forward(self, batch: dict[str, Tensor], **kwargs: Any) -> dict[str, Tensor]:
         """Return the mean actions (D, R, P, N + 1) of a batch of D day slots."""
-        return {MEAN: mean_actions(self.network, self.society.market, batch)}
+        return {MEAN: mean_actions(self.network, self.society.market, batch, self._bfloat16)}
 
     def compute_values(self, batch: dict[str, Tensor], embeddings: Any = None) -> Tensor:
         """Return the values (D, R, P) in scaled reward."""

@@ -146,7 +146,7 @@ class Rollout:
             (A, D, ...) of the D distinct days; (A, 1, ...); and (L, G) which of them each day is.
         """
         networks = [self._networks[policy] for policy in self.society.policies]
-        parts, slots = day_parts(networks, self.env.market, self.days)
+        parts, slots = day_parts(networks, self.env.market, self.days, self._settings.bfloat16)
         stacked = zip(*(network.book_weights for network in networks), strict=True)
         names = list(self.society.policies)
         mine = [names.index(mandate.policy) for mandate in self.env.mandates]

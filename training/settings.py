@@ -56,6 +56,7 @@ class RLSettings:
     value_weight: float  # of the value function's squared error, >= 0
     reward_scale: float  # brings O(0.01) rewards to order one for the value function, > 0
     grad_clip: float  # global norm per policy, > 0
+    bfloat16: bool  # encode days in bfloat16: halves the time of a wide network, not of a small one
     starts: int  # distinct episode starts per runner and batch, >= 1
     replicas: int  # environments per start: the same days under other actions, >= 2
     num_env_runners: int  # remote samplers; 0 samples in this process

@@ -185,7 +185,7 @@ def test_each_distinct_day_is_encoded_once_and_found_again(
     society = society_of()
     market, network = society.market, society.new_networks(1)["balanced"]
     days = torch.tensor([3, 40]) + torch.arange(300).unsqueeze(1)
-    parts, slots = day_parts([network], market, days)
+    parts, slots = day_parts([network], market, days, bfloat16=False)
     assert parts.scores.shape[:2] == (1, 337)
     for step in (0, 36, 37, 255, 256, 299):
         day = days[step]

@@ -81,6 +81,7 @@ LEARNT = {
     "anchor": 30.0,
     "value_weight": 5.0,
     "grad_clip": 0.05,
+    "bfloat16": True,
 }
 KEPT = {"keep_if"}  # tests/training/test_train.py decides by it
 # A budget and a rhythm that `Stages` reads, where the work is done, and a word for reports.
