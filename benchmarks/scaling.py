@@ -162,7 +162,8 @@ def _encoding(sizes: Sizes, device: str) -> Work:
     trading = _society(sizes, device, sizes.days)
     networks = [network.to(device) for network in trading.new_networks(SEED).values()]
     days = torch.arange(sizes.days, device=device)
-    return partial(_without_gradient, partial(day_parts, networks, trading.market, days))
+    encode = partial(day_parts, networks, trading.market, days, bfloat16=False)
+    return partial(_without_gradient, encode)
 
 
 @torch.no_grad()
