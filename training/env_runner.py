@@ -128,9 +128,13 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
         return MultiAgentBatch(batches, env_steps=rollout.env_steps)
 
     def _packed(self, columns: Columns) -> SampleBatch:
-        """Return a training batch, on the CPU where it leaves this process."""
+        """Return a training batch; of arrays where it leaves this process.
+
+        Ray hands over the memory of an array, but pickles a tensor, and with it all that shares
+        its storage.
+        """
         if self.worker_index:
-            columns = {name: column.cpu() for name, column in columns.items()}
+            return SampleBatch({name: column.cpu().numpy() for name, column in columns.items()})
         return SampleBatch(columns)
 
     def _generator(self, *path: str) -> torch.Generator:
@@ -140,23 +144,37 @@ class SocietyRunner(EnvRunner):  # type: ignore[misc]  # RLlib is untyped
         )
 
     def _log(self, rollout: Rollout, seconds: float) -> None:
-        """Log the metrics that RLlib's own multi-agent runner logs, under the same keys."""
+        """Log the metrics that RLlib's own multi-agent runner logs, under the same keys.
+
+        Runners play equally many episodes, so the mean of their means is that of all episodes.
+        """
         returns = rollout.rewards.sum(0).flatten(0, 1)  # (E, A)
         totals = returns.sum(-1)
         self._log_count(keys.NUM_ENV_STEPS_SAMPLED, rollout.env_steps, throughput=True)
         self._log_count(keys.NUM_EPISODES, rollout.n_envs)
         recent = {
+            keys.WEIGHTS_SEQ_NO: self._weights_version,
             keys.SAMPLE_TIMER: seconds,
+            keys.EPISODE_DURATION_SEC_MEAN: seconds,
             keys.EPISODE_LEN_MEAN: rollout.sessions,
             keys.EPISODE_RETURN_MEAN: float(totals.mean()),
         }
-        for key, value in recent.items():
-            self.metrics.log_value(key, value, window=1)
-        self.metrics.log_value(keys.EPISODE_RETURN_MIN, float(totals.min()), reduce="min", window=1)
-        self.metrics.log_value(keys.EPISODE_RETURN_MAX, float(totals.max()), reduce="max", window=1)
+        self.metrics.log_dict(recent, window=1)
+        least = {
+            keys.EPISODE_LEN_MIN: rollout.sessions,
+            keys.EPISODE_RETURN_MIN: float(totals.min()),
+        }
+        most = {
+            keys.EPISODE_LEN_MAX: rollout.sessions,
+            keys.EPISODE_RETURN_MAX: float(totals.max()),
+        }
+        self.metrics.log_dict(least, reduce="min", window=1)
+        self.metrics.log_dict(most, reduce="max", window=1)
         for index, mandate in enumerate(self.society.mandates):
             mean = float(returns[:, index].mean())
             self.metrics.log_value((keys.EPISODE_AGENT_RETURN_MEAN, mandate.name), mean, window=1)
+            steps = rollout.sessions
+            self.metrics.log_value((keys.EPISODE_AGENT_STEPS, mandate.name), steps, window=1)
             self._log_count((keys.NUM_AGENT_STEPS_SAMPLED, mandate.name), rollout.env_steps)
         for policy, agents in self.society.policies.items():
             mean = float(returns[:, agents].sum(-1).mean())

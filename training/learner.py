@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -50,6 +51,10 @@ class SocietyLearner(PPOTorchLearner):  # type: ignore[misc]  # RLlib is untyped
             params=parameters,
             lr_or_lr_schedule=config.lr,
         )
+
+    def _set_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take over a copy: arrays from Ray's store are memory that learners of a node share."""
+        super()._set_optimizer_state(deepcopy(state))
 
     def compute_loss_for_module(
         self, *, module_id: str, config: Any, batch: dict[str, Tensor], fwd_out: dict[str, Tensor]

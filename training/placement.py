@@ -122,6 +122,6 @@ def _shortage(settings: RLSettings, needed: list[Bundle]) -> str:
     return (
         f"algorithm.num_env_runners={settings.num_env_runners} and "
         f"algorithm.num_learners={settings.num_learners} need {listed(_sum(needed))}; available "
-        f"are {listed(ray.available_resources())} of {listed(ray.cluster_resources())} on "
-        f"{nodes} node{'s' * (nodes != 1)} (cluster.wait=true waits for more)"
+        f"are {listed(ray.available_resources())} of {listed(ray.cluster_resources())} (nodes: "
+        f"{nodes}); cluster.wait=true waits for more"
     )

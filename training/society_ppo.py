@@ -10,6 +10,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from ray.exceptions import ActorDiedError, RayActorError
@@ -40,10 +41,10 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
     def training_step(self) -> None:
         """Take one batch from every runner and learn from it."""
         with self.metrics.log_time((keys.TIMERS, keys.ENV_RUNNER_SAMPLING_TIMER)):
-            parts, results = self._sample()
+            batch, results = self._sample()
             self.metrics.aggregate(results, key=keys.ENV_RUNNER_RESULTS)
         with self.metrics.log_time((keys.TIMERS, keys.LEARNER_UPDATE_TIMER)):
-            results = self._learn(joined(parts))
+            results = self._learn(batch)
             self.metrics.aggregate(results, key=keys.LEARNER_RESULTS)
         with self.metrics.log_time((keys.TIMERS, keys.SYNCH_WORKER_WEIGHTS_TIMER)):
             self.publish_weights()
@@ -81,8 +82,8 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
                 )
         return [answer.actor_id for answer in answers if answer.ok]
 
-    def _sample(self) -> tuple[list[MultiAgentBatch], list[Any]]:
-        """Return the batches and metrics of all runners that live; of one at least.
+    def _sample(self) -> tuple[MultiAgentBatch, list[Any]]:
+        """Return the batch and metrics of all runners that live; of one at least.
 
         Raises:
             ActorsLostError: if none of them comes back.
@@ -90,12 +91,12 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
         group = self.env_runner_group
         if not group.num_remote_env_runners():
             batch, metrics = group.local_env_runner.play(ray.get(self._weights))
-            return [batch], [metrics]
+            return batch, [metrics]
         deadline = time.monotonic() + RESTART_SECONDS
         while time.monotonic() < deadline:
             played = self._play(group)
             if played:
-                return [batch for batch, _ in played], [metrics for _, metrics in played]
+                return joined([batch for batch, _ in played]), [metrics for _, metrics in played]
             self.restore_env_runners(group)
         raise ActorsLostError(
             f"all {group.num_remote_env_runners()} env runners died and none was back within "
@@ -162,14 +163,14 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
 
 
 def joined(parts: list[MultiAgentBatch]) -> MultiAgentBatch:
-    """Return the rows of all runners' batches as one."""
-    if len(parts) == 1:
-        return parts[0]
+    """Return the rows of all remote runners' batches as one, in tensors."""
     return MultiAgentBatch(
         {
             policy: SampleBatch(
                 {
-                    name: torch.cat([part.policy_batches[policy][name] for part in parts])
+                    name: torch.from_numpy(
+                        np.concatenate([part.policy_batches[policy][name] for part in parts])
+                    )
                     for name in names
                 }
             )
@@ -180,7 +181,7 @@ def joined(parts: list[MultiAgentBatch]) -> MultiAgentBatch:
 
 
 def shards(batch: MultiAgentBatch, count: int) -> list[MultiAgentBatch]:
-    """Split the rows of a batch over learners: each row to one of them, in memory of its own.
+    """Split the rows of a batch over learners, each row to one of them, as arrays.
 
     Learners meet after every minibatch, so all get the same number of rows: where the rows do not
     divide, a dead one, which no loss counts, fills up a shard.
@@ -190,7 +191,7 @@ def shards(batch: MultiAgentBatch, count: int) -> list[MultiAgentBatch]:
     def part(values: SampleBatch, index: int) -> SampleBatch:
         mine = torch.arange(index, len(values[columns.DAY]), count)
         filled = torch.cat([mine, mine.new_zeros(each - len(mine))])
-        taken = {name: column[filled].cpu() for name, column in values.items()}
+        taken = {name: column[filled].cpu().numpy() for name, column in values.items()}
         taken[columns.ALIVE][len(mine) :] = False
         return SampleBatch(taken)
 

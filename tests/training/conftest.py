@@ -122,12 +122,12 @@ def ray_here() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def society_of() -> Callable[..., Society]:
     return make_society
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Callable[..., Any]:
     return settings_of
 

@@ -94,7 +94,7 @@ def test_training_repeats_with_its_seed_and_differs_with_another(
 def assert_streams_differ(trainer: Any) -> None:
     """Let every remote runner sample with the same weights and compare."""
     one, two = trainer._algorithm.env_runner_group.foreach_env_runner(
-        lambda runner: runner.sample().policy_batches["balanced"]["actions"].numpy(),
+        lambda runner: runner.sample().policy_batches["balanced"]["actions"],
         local_env_runner=False,
     )
     assert not (one == two).any()

@@ -19,12 +19,13 @@ from training.checkpoint import Checkpoint
 from training.configuration import Configuration
 from training.export import export
 from training.passes import inner_pass, train_stages
+from training.placement import ActorsLostError
 from training.progress import Narrator
 from training.selection import inner_windows
 from training.settings import ClusterSettings
 from training.stages import Stages
 from training.tracking import KEYS, SilentTracker
-from training.train import make_society, run
+from training.train import _resumable, make_society, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -186,6 +187,12 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
     assert again["agents"] == summary["agents"]
     with pytest.raises(InputError, match="is a complete run"):
         run(config, cluster, None, str(stopped), "tercet train")
+
+
+def test_a_run_that_lost_its_learners_says_how_it_goes_on(tmp_path: Path) -> None:
+    line = rf"^one of 2 learners died; to go on, add resume={tmp_path} to the same overrides$"
+    with pytest.raises(InputError, match=line), _resumable(tmp_path, Narrator()):
+        raise ActorsLostError("one of 2 learners died")
 
 
 def test_without_any_training_the_rule_is_exported(
