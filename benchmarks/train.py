@@ -8,8 +8,8 @@ does not grow with its batch, which is one minibatch here so that an iteration t
 `ratio` has the configured network on both sides. `ratio_wide` has our network with one member of
 256 units on both sides: two layers of 256, applied to every asset, the same parameters. Beside it
 stands RLlib's own fully connected 256 x 256 network on the flat observation, which does a quarter
-of that arithmetic (`rllib_mlp_per_s`; `ratio_wide_mlp` is our wide network's rate over it). `of_bare_torch` is what RLlib's machinery leaves of the same loop
-without it. Ray must run.
+of that arithmetic (`rllib_mlp_per_s`; `ratio_wide_mlp` is our wide network's rate over it).
+`of_bare_torch` is what RLlib's machinery leaves of the same loop without it. Ray must run.
 """
 
 from collections.abc import Callable
