@@ -64,7 +64,8 @@ def _sharpe(book: Book) -> float:
 def _drop(market: MarketTensors, column: int) -> MarketTensors:
     """Return the market as if an asset had never been in it."""
     keep = [n for n in range(market.n_assets) if n != column]
-    changed: dict[str, Any] = {"sector_of": market.sector_of[keep]}
+    sectors, sector_of = market.sector_of[keep].unique(return_inverse=True)
+    changed: dict[str, Any] = {"sector_of": sector_of, "n_sectors": len(sectors)}
     for field in fields(market):
         value = getattr(market, field.name)
         if isinstance(value, torch.Tensor) and value.shape[:2] == market.close.shape:
