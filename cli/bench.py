@@ -1,6 +1,7 @@
 """`tercet bench`: measure what each part costs; the last line of stdout is one JSON object."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -107,11 +108,22 @@ def _scaling(bench: Bench) -> Result:
     return scaling.run(bench.device, bench.repeats)
 
 
+def _equal_steps(bench: Bench) -> Result:
+    with _ray():
+        from benchmarks import equal_steps
+
+        command = shlex.join(sys.argv)
+        return equal_steps.run(
+            bench.configuration, bench.data, bench.repeats, bench.threads, command
+        )
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
     does: str
     run: Callable[[Bench], Result]
+    apart: bool = False  # `all` leaves it out: it trains for minutes and reads the test window
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -122,11 +134,14 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "features": Benchmark("features of a large market: time and memory", _features),
     "backtest": Benchmark("a backtest beside all baselines", _backtest),
     "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
+    "equal_steps": Benchmark(
+        "what `repeats` seeds learn, beside RLlib's default path: many minutes", _equal_steps, True
+    ),
 }
 ALL = "all"
 SUBVERBS = {
     **{name: benchmark.does for name, benchmark in BENCHMARKS.items()},
-    ALL: "every one of them, and one JSON object with all results by name",
+    ALL: "every one but equal_steps, and one JSON object with all results by name",
 }
 
 
@@ -139,7 +154,7 @@ def main(config: BenchConfig) -> None:
         show(_run(config.subverb, bench), bench.device)
         return
     found = {}
-    for name in BENCHMARKS:
+    for name in (name for name, benchmark in BENCHMARKS.items() if not benchmark.apart):
         result = _run(name, bench)
         print(name, table(result.columns, result.rows), "", sep="\n", flush=True)
         found[name] = record(result, bench.device)
