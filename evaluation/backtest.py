@@ -18,7 +18,7 @@ from agents.baselines import Schedule
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from envs.batch import BatchEnv, EnvSettings
-from envs.kernel import Books, Prices, Session, held_weights, reset, trade_session
+from envs.kernel import Books, Prices, held_weights, reset, step
 from evaluation.players import Cast, Players, Policies, make_players
 from evaluation.tape import BooksByScale, Part, Tape
 from market.bars import Bars, BoolArray, FloatArray
@@ -205,8 +205,7 @@ def run_schedules_together(
             held = held_weights(books, prices)
             moved = no_trade_band(weights[i], held, band)
             target = torch.where(rebalance[i, :, None, None], moved, held)
-            session = Session.after(books.t, prices, settings.costs)
-            books, outcome = trade_session(books, target, held, session, settings.costs, scale)
+            books, outcome = step(books, target, prices, settings.costs, scale)
             tape.record(books, outcome)
             books = _inside(books, market)
     place = count()
