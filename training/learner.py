@@ -105,7 +105,8 @@ class SocietyLearner(PPOTorchLearner):  # type: ignore[misc]  # RLlib is untyped
         seed = self.config.learner_config_dict[SEED]
         generator = generator_of(seed, "learner", self._weights_seq_no)
         rows = len(next(iter(batch.policy_batches.values())))
-        for index in minibatches(rows, minibatch_size, num_epochs, generator):
+        for drawn in minibatches(rows, minibatch_size, num_epochs, generator):
+            index = drawn.to(self._device)  # drawn on the CPU: alike on every device
             yield MultiAgentBatch(
                 {
                     policy: SampleBatch(
