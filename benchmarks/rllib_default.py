@@ -13,7 +13,7 @@ relative to the replicas of a day, no anchor to the base portfolio.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -194,9 +194,10 @@ def set_environment(
     config: PPOConfig, society: Society, rows: slice, spec: ObservationSpec, wrap: Wrapper
 ) -> None:
     """Let a configuration play the society's environment inside a wrapper."""
+    # Many environments at once are worth compiling; each of many single ones is not.
+    eager = replace(society, settings=replace(society.settings, compile=False))
     register_env(
-        ENVIRONMENT,
-        lambda _: ParallelPettingZooEnv(wrap(MarketEnv(society.env(rows), spec))),
+        ENVIRONMENT, lambda _: ParallelPettingZooEnv(wrap(MarketEnv(eager.env(rows), spec)))
     )
     config.environment(ENVIRONMENT, disable_env_checking=True)
 
