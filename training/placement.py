@@ -89,13 +89,13 @@ def require_room(
     from ray.util.placement_group import placement_group, remove_placement_group
 
     if not cluster.wait and not _has(ray.cluster_resources(), needed):
-        raise InputError(_shortage(settings, needed))
+        raise _refusal(settings, needed)
     group = placement_group(needed)
     spoke = -SECONDS_BETWEEN_MESSAGES
     try:
         while not group.wait(timeout_seconds=1.0 if cluster.wait else PATIENCE_SECONDS):
             if not cluster.wait:
-                raise InputError(_shortage(settings, needed))
+                raise _refusal(settings, needed)
             if time.monotonic() - spoke >= SECONDS_BETWEEN_MESSAGES:
                 say(f"waiting: {_shortage(settings, needed)}")
                 spoke = time.monotonic()
@@ -111,6 +111,10 @@ def _sum(needed: list[Bundle]) -> Bundle:
     return {name: sum(bundle.get(name, 0.0) for bundle in needed) for name in NAMES}
 
 
+def _refusal(settings: RLSettings, needed: list[Bundle]) -> InputError:
+    return InputError(f"{_shortage(settings, needed)}; cluster.wait=true waits for more")
+
+
 def _shortage(settings: RLSettings, needed: list[Bundle]) -> str:
     """Return one line with what is needed and what there is."""
     import ray
@@ -123,5 +127,5 @@ def _shortage(settings: RLSettings, needed: list[Bundle]) -> str:
         f"algorithm.num_env_runners={settings.num_env_runners} and "
         f"algorithm.num_learners={settings.num_learners} need {listed(_sum(needed))}; available "
         f"are {listed(ray.available_resources())} of {listed(ray.cluster_resources())} (nodes: "
-        f"{nodes}); cluster.wait=true waits for more"
+        f"{nodes}, and each actor needs its share on one)"
     )

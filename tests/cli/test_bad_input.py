@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+SMALL = ("market=synthetic", "market.sessions=800", "market.assets=5", "market.cache=null")
 FILES = ("market=files", "market.path=prices.csv", "market.cache=null")
 
 
@@ -143,6 +144,12 @@ def test_shares_for_another_number_of_agents_are_refused_before_training(tercet,
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_a_device_that_is_not_there_is_refused_before_training(tercet, tmp_path: Path):
     one_line(tercet("train", "algorithm.device=cuda", "tracking=none"), "algorithm.device=cuda")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_actors_without_room_are_refused_before_training(tercet, tmp_path: Path):
+    result = tercet("train", *SMALL, "algorithm.num_env_runners=1000", "algorithm.device=cpu")
+    one_line(result, "algorithm.num_env_runners=1000", "1000 CPUs", "available", "cluster.wait")
     assert not (tmp_path / "runs").exists()
 
 
