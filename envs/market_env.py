@@ -60,6 +60,7 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
             for name in self.possible_agents
         }
         self._actions = {name: Box(-1.0, 1.0, (width,), np.float32) for name in self._observations}
+        self._index = {name: a for a, name in enumerate(self.possible_agents)}
 
     def observation_space(self, agent: str) -> Box:
         """Return the agent's observation space, the same object every time."""
@@ -112,13 +113,12 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
         if not live:
             raise ValueError("no agent is live: the episode has ended, or reset was never called")
         transition = self.batch.step(self._stack(actions))
-        truncated = bool(transition.truncated[0])
-        index = {name: self.possible_agents.index(name) for name in live}
-        reward = transition.reward[0].tolist()
-        ruined = transition.terminated[0].tolist()
-        nav = transition.outcome.nav_after[0].tolist()
-        cost = transition.outcome.cost.total[0].tolist()
-        turnover = transition.outcome.turnover[0].tolist()
+        outcome = transition.outcome
+        (truncated,) = transition.truncated.tolist()
+        (reward,), (ruined,) = transition.reward.tolist(), transition.terminated.tolist()
+        (nav,), (cost,) = outcome.nav_after.tolist(), outcome.cost.total.tolist()
+        (turnover,) = outcome.turnover.tolist()
+        index = {name: self._index[name] for name in live}
 
         observations = self._observe()
         rewards = {name: reward[a] for name, a in index.items()}
@@ -137,36 +137,36 @@ class MarketEnv(ParallelEnv):  # type: ignore[misc]  # PettingZoo ships no types
         """Return the (1, A, N + 1) actions; a ruined agent stays in cash whatever stands there."""
         width = self.batch.market.n_assets + 1
         stacked = np.zeros((1, len(self.possible_agents), width))
-        for a, name in enumerate(self.possible_agents):
-            if name not in self.agents:
-                continue
+        for name in self.agents:
             if name not in actions:
                 raise ValueError(f"the action of agent {name} is missing")
             action = np.asarray(actions[name])
-            if (
-                action.shape != (width,)
-                or not np.issubdtype(action.dtype, np.floating)
-                or not np.isfinite(action).all()
-            ):
-                raise ValueError(
-                    f"the action of agent {name} must be {width} finite floating-point numbers, "
-                    f"was {action.dtype} {action}"
-                )
-            stacked[0, a] = action
+            if action.shape != (width,) or action.dtype.kind != "f":
+                raise _bad_action(name, width, action)
+            stacked[0, self._index[name]] = action
+        if not np.isfinite(stacked).all():
+            name = next(name for name in self.agents if not np.isfinite(actions[name]).all())
+            raise _bad_action(name, width, np.asarray(actions[name]))
         return torch.from_numpy(stacked).to(self.batch.market.device)
 
     def _observe(self) -> dict[str, FloatVector]:
         """Return the flat observation of every live agent."""
-        seen = self.batch.observe()
-        market = self.batch.market
+        seen, market = self.batch.observe(), self.batch.market
+        row = int(seen.t)
+        today = slice(row, row + 1)  # a view; an index of one would copy
         blocks = Blocks(
-            market.asset_features[seen.t],
-            market.market_features[seen.t],
-            market.investable[seen.t],
+            market.asset_features[today],
+            market.market_features[today],
+            market.investable[today],
             seen.asset,
             seen.book,
         )
         table = self.spec.flat(blocks)[0].cpu().numpy()
-        return {
-            name: table[a] for a, name in enumerate(self.possible_agents) if name in self.agents
-        }
+        return {name: table[self._index[name]] for name in self.agents}
+
+
+def _bad_action(name: str, width: int, action: NDArray[Any]) -> ValueError:
+    return ValueError(
+        f"the action of agent {name} must be {width} finite floating-point numbers, "
+        f"was {action.dtype} {action}"
+    )
