@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agents.mandates import BasePortfolio, ExposureRule, Mandate
 from agents.market_tensors import MarketTensors
-from risk.projection import LimitTensors, project
+from risk.projection import LimitTensors, SectorTensors, project
 
 SMALLEST_DISTANCE = 1e-12
 SMALLEST_SUM = 1e-100  # far below exp(-100), the least that a tilt leaves of a base portfolio
@@ -68,6 +68,7 @@ class ActionMap:
         self.mandates = tuple(mandates)
         self.market = market
         self.limits = LimitTensors.stack([mandate.limits for mandate in mandates], market.device)
+        self._sectors = SectorTensors.of(market.sector_of, market.n_sectors)
         self.target_volatility = self._stack([mandate.target_volatility for mandate in mandates])
         self._tilt_scale = self._stack([mandate.tilt for mandate in mandates]).unsqueeze(-1)
         self._tilt_rate = self._stack([mandate.tilt_rate for mandate in mandates]).unsqueeze(-1)
@@ -81,7 +82,7 @@ class ActionMap:
         self._kind = torch.tensor(
             [kinds.index(mandate.base) for mandate in mandates], device=market.device
         )
-        self._has_base = self._stack(
+        self.has_base = self._stack(
             [float(mandate.base is not BasePortfolio.none) for mandate in mandates]
         ).unsqueeze(-1)
         self._rule = _rule_exposures(mandates, market)  # (T, A)
@@ -138,8 +139,7 @@ class ActionMap:
             (exposure / relative_sum).unsqueeze(-1) * relative,
             held,
             self.limits,
-            self.market.sector_of,
-            self.market.n_sectors,
+            self._sectors,
             day.beta,
             day.market_volatility,
             day.idiosyncratic_volatility,
@@ -152,7 +152,7 @@ class ActionMap:
 
     def base_weights(self, t: Tensor) -> Tensor:
         """Return the (E, A, N) base portfolios: sums of 1, or zeros for a mandate without one."""
-        return self._base[self._kind, t.unsqueeze(-1)] * self._has_base
+        return self._base[self._kind, t.unsqueeze(-1)] * self.has_base
 
     def _command(self, action: Tensor) -> Tensor:
         """Return how far (E, A) the exposure is to leave the rule, in [-1, 1]."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.action_map import ActionMap
+from agents.action_map import ActionMap, Day
 
 BOOK_ASSET_FEATURES = 2  # distance to the base portfolio, tilt
 BOOK_FEATURES = 5  # exposure, rule's exposure, drawdown, target volatility, market volatility
@@ -107,23 +107,28 @@ def book_observation(
         in units of an equal weight, and the tilt; and (E, A, 5) float32: exposure, rule's
         exposure, drawdown, target volatility and market volatility, each of order one.
     """
-    market = action_map.market
-    rule = action_map.rule_exposure(t)
-    names = market.investable[t].sum(-1).clamp_min(1)[:, None, None]  # (E, 1, 1)
-    distance = (held - action_map.base_weights(t) * rule.unsqueeze(-1)) * names
-    assets = torch.stack([distance, tilt], dim=-1)
+    return observe_books(action_map, action_map.day(t), held, tilt, drawdown)
 
-    scalars = torch.stack(
-        [
-            held.sum(-1),
-            rule,
-            drawdown * DRAWDOWN_SCALE,
-            (action_map.target_volatility * TARGET_VOLATILITY_SCALE).expand_as(rule),
-            (market.market_volatility[t] * MARKET_VOLATILITY_SCALE)[:, None].expand_as(rule),
-        ],
-        dim=-1,
-    )
-    return (
-        assets.clamp(-BOOK_CLIP, BOOK_CLIP).to(torch.float32),
-        scalars.clamp(-BOOK_CLIP, BOOK_CLIP).to(torch.float32),
-    )
+
+def observe_books(
+    action_map: ActionMap, day: Day, held: Tensor, tilt: Tensor, drawdown: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return what `book_observation` returns, for a day at hand."""
+    names = day.investable.sum(-1).clamp_min(1.0)[:, None, None]  # (E, 1, 1)
+    due = day.base * (day.rule.unsqueeze(-1) * action_map.has_base)
+    assets = [_narrowed((held - due) * names), _narrowed(tilt)]
+
+    volatility = (day.market_volatility * MARKET_VOLATILITY_SCALE).unsqueeze(-1)
+    scalars = [
+        held.sum(-1),
+        day.rule,
+        drawdown * DRAWDOWN_SCALE,
+        (action_map.target_volatility * TARGET_VOLATILITY_SCALE).expand_as(day.rule),
+        volatility.expand_as(day.rule),
+    ]
+    return torch.stack(assets, dim=-1), torch.stack([_narrowed(each) for each in scalars], dim=-1)
+
+
+def _narrowed(values: Tensor) -> Tensor:
+    """Return clamped float32 values."""
+    return values.clamp(-BOOK_CLIP, BOOK_CLIP).to(torch.float32)

@@ -4,20 +4,33 @@ An environment is a row of time indices into one shared market. Training, backte
 PettingZoo environment all step this class; a batch of one is the same as one row of a batch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from agents.action_map import ActionMap
+from agents.action_map import ActionMap, Day
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from agents.observation import book_observation
+from agents.observation import observe_books
 from agents.rewards import RewardInputs, RewardState, reward, stack_weights
 from envs.costs import CostModel
-from envs.kernel import Books, Outcome, Prices, held_weights, reset, step
+from envs.kernel import (
+    Books,
+    Outcome,
+    Prices,
+    Session,
+    nav,
+    reset,
+    trade_session,
+    weights_of,
+)
 from envs.rules import TradingRules
+from envs.session_table import Record, SessionTable, session_between
+
+State = TypeVar("State", Books, RewardState)
 
 # What a session leaves of a book's NAV at least, for its reward: the log growth of a book that
 # loses everything stays finite.
@@ -35,6 +48,7 @@ class EnvSettings:
     capital: float  # starting NAV of each book, account currency, in (0, 1e12]
     episode_sessions: int  # decisions in a training episode, >= 2
     ruin: float  # a book at or below this fraction of its capital is terminated, in [0, 1)
+    compile: bool  # fuse a step into one compiled function: slow to start, several times as fast
 
     def __post_init__(self) -> None:
         if not 0.0 < self.capital <= LARGEST_CAPITAL:
@@ -119,6 +133,15 @@ class BatchEnv:
         self.last: Tensor  # (E,) row of the last mark of the episode
         self.scale: Tensor  # (E, 1)
         self.alive: Tensor  # (E, A) not ruined; a ruined book is sold and stays in cash
+        # What the last step left for the next look and the next step at its books.
+        self._seen: tuple[Books, BookObservation] | None = None
+        self._next: tuple[Books, Record] | None = None
+        self._table = SessionTable(
+            market, self.prices, settings.costs, self.action_map, rows.start, settings.compile
+        )
+        self._advance = self._advance_books
+        if settings.compile:
+            self._advance = torch.compile(self._advance_books, dynamic=False, fullgraph=True)
 
     @property
     def n_agents(self) -> int:
@@ -141,27 +164,30 @@ class BatchEnv:
             sessions: decisions until truncation; None runs to the last visited row.
         """
         shape = (start.shape[0], self.n_agents)
-        self.books = reset(start, self.settings.capital, self.n_agents, self.market.n_assets)
-        self.tilt = torch.zeros_like(self.books.shares)
-        self.reward_state = RewardState.start(shape, self.market.device)
-        self.alive = torch.ones(shape, dtype=torch.bool, device=self.market.device)
+        books = reset(start, self.settings.capital, self.n_agents, self.market.n_assets)
+        state = RewardState.start(shape, self.market.device)
+        alive = torch.ones(shape, dtype=torch.bool, device=self.market.device)
+        self.tilt = self._laid_out(torch.zeros_like(books.shares))
+        self.books = _map(self._laid_out, books)
+        self.reward_state, self.alive = _map(self._laid_out, state), self._laid_out(alive)
         end = torch.full_like(start, self.rows.stop - 1)
         self.last = end if sessions is None else torch.minimum(start + sessions, end)
         if self._cost_scale is None:
             self.scale = torch.ones(shape[0], 1, dtype=torch.float64, device=self.market.device)
         else:
             self.scale = self._cost_scale.unsqueeze(1)
+        self._seen = self._next = None
         if self.rules is not None:
             self.rules.reset(*shape)
 
     def observe(self) -> BookObservation:
         """Return what the agents see after the close of the current row."""
-        books = self.books
-        held = held_weights(books, self.prices)
-        asset, book = book_observation(
-            self.action_map, held, self.tilt, self._drawdown(books), books.t
-        )
-        return BookObservation(books.t, asset, book)
+        if self._seen is not None and self._seen[0] is self.books:
+            return self._seen[1]
+        books, record = self.books, self._record()
+        worth = nav(books.cash, books.shares, record.close)
+        held = weights_of(books.shares * record.close, worth)
+        return self._observed(record.day, books, self.tilt, held, worth)
 
     def step(self, action: Tensor) -> Transition:
         """Decide at the close of the current row, trade at the next fill, mark at its close.
@@ -169,14 +195,14 @@ class BatchEnv:
         Args:
             action: (E, A, N + 1) in [-1, 1]: a score per asset, then the exposure correction.
         """
-        before, alive = self.books, self.alive
-        held = held_weights(before, self.prices)
-        target, outcome = self._trade(action, held)
-        value, terms, self.reward_state = self._reward(before, alive, held, outcome)
-        value = torch.where(alive, value, 0.0)
-        terms = torch.where(alive, terms, 0.0)
-        truncated = self.books.t >= self.last
-        return Transition(value, terms, alive & ~self.alive, truncated, target, outcome)
+        before, record = self.books, self._record()
+        after = self._table.at(before.t + 1)
+        transition, self.books, self.tilt, self.reward_state, self.alive, seen = self._advance(
+            record, after, action, before, self.tilt, self.reward_state, self.alive
+        )
+        self._seen = self.books, seen
+        self._next = self.books, after
+        return transition
 
     def trade(self, action: Tensor) -> tuple[Tensor, Outcome]:
         """Take the same step without its reward, whose moments stay: for a backtest.
@@ -184,30 +210,106 @@ class BatchEnv:
         Returns:
             (E, A, N) the weights that were asked for, and what the step did.
         """
-        return self._trade(action, held_weights(self.books, self.prices))
-
-    def _trade(self, action: Tensor, held: Tensor) -> tuple[Tensor, Outcome]:
-        before = self.books
-        target, self.tilt = self.action_map(action, held, self.tilt, before.t)
-        if self.rules is not None:
-            target = self.rules.apply(target, before, self.prices)
-        target = torch.where(self.alive.unsqueeze(-1), target, 0.0)
-        self.books, outcome = step(before, target, self.prices, self.settings.costs, self.scale)
-        if self.rules is not None:
-            self.rules.update(before, self.books, outcome, self.prices)
-        ruined = ~(outcome.nav_after > self.settings.ruin * self.settings.capital)
-        self.alive = self.alive & ~ruined
+        books, record = self.books, self._record()
+        after = self._table.at(books.t + 1)
+        session = session_between(record, after, self.prices.cash_return)
+        held = weights_of(books.shares * record.close, nav(books.cash, books.shares, record.close))
+        target, self.tilt, self.books, self.alive, outcome = self._trade(
+            record.day, session, action, books, self.tilt, self.alive, held
+        )
+        self._next = self.books, after
         return target, outcome
 
-    def _drawdown(self, books: Books) -> Tensor:
-        notional = (books.shares * self.prices.close[books.t].unsqueeze(1)).sum(-1)
-        return 1.0 - (books.cash + notional) / books.peak_nav
+    def _record(self) -> Record:
+        """Return the record of the books' session, which the last step has gathered already."""
+        if self._next is not None and self._next[0] is self.books:
+            return self._next[1]
+        record = self._table.at(self.books.t)
+        self._next = self.books, record
+        return record
+
+    def _laid_out(self, values: Tensor) -> Tensor:
+        """Return equal values, in a compiled environment with the environments innermost in memory.
+
+        Compiled loops run along the environments, however few assets there are; the eager
+        operations prefer the order of the axes.
+        """
+        if not self.settings.compile:
+            return values
+        reverse = tuple(reversed(range(values.ndim)))
+        return values.permute(reverse).contiguous().permute(reverse)
+
+    def _advance_books(
+        self,
+        record: Record,
+        tomorrow: Record,
+        action: Tensor,
+        before: Books,
+        tilt: Tensor,
+        reward_state: RewardState,
+        alive: Tensor,
+    ) -> tuple[Transition, Books, Tensor, RewardState, Tensor, BookObservation]:
+        """Return the transition, the state after it, and what is seen of that."""
+        session = session_between(record, tomorrow, self.prices.cash_return)
+        worth = nav(before.cash, before.shares, record.close)
+        held = weights_of(before.shares * record.close, worth)
+        target, tilt, books, still, outcome = self._trade(
+            record.day, session, action, before, tilt, alive, held
+        )
+        weights = weights_of(books.shares * tomorrow.close, outcome.nav_after)
+        value, terms, reward_state = self._reward(
+            record, tomorrow, before, books, alive, held, weights, outcome, reward_state
+        )
+        value = torch.where(alive, value, 0.0)
+        terms = torch.where(alive, terms, 0.0)
+        truncated = books.t >= self.last
+        seen = self._observed(tomorrow.day, books, tilt, weights, outcome.nav_after)
+        transition = Transition(value, terms, alive & ~still, truncated, target, outcome)
+        lay = self._laid_out
+        return transition, _map(lay, books), lay(tilt), _map(lay, reward_state), lay(still), seen
+
+    def _trade(
+        self,
+        day: Day,
+        session: Session,
+        action: Tensor,
+        before: Books,
+        tilt: Tensor,
+        alive: Tensor,
+        held: Tensor,
+    ) -> tuple[Tensor, Tensor, Books, Tensor, Outcome]:
+        """Return the target, the new tilt, books and living, and the outcome."""
+        target, tilt = self.action_map.on(day, action, held, tilt)
+        if self.rules is not None:
+            target = self.rules.apply(target, before, self.prices)
+        target = torch.where(alive.unsqueeze(-1), target, 0.0)
+        books, outcome = trade_session(
+            before, target, held, session, self.settings.costs, self.scale
+        )
+        if self.rules is not None:
+            self.rules.update(before, books, outcome, self.prices)
+        survives = outcome.nav_after > self.settings.ruin * self.settings.capital
+        return target, tilt, books, alive & survives, outcome
+
+    def _observed(
+        self, day: Day, books: Books, tilt: Tensor, held: Tensor, worth: Tensor
+    ) -> BookObservation:
+        drawdown = 1.0 - worth / books.peak_nav
+        asset, book = observe_books(self.action_map, day, held, tilt, drawdown)
+        return BookObservation(books.t, asset, book)
 
     def _reward(
-        self, before: Books, alive: Tensor, held: Tensor, outcome: Outcome
+        self,
+        record: Record,
+        tomorrow: Record,
+        before: Books,
+        after: Books,
+        alive: Tensor,
+        held: Tensor,
+        weights: Tensor,
+        outcome: Outcome,
+        state: RewardState,
     ) -> tuple[Tensor, Tensor, RewardState]:
-        after, t = self.books, before.t
-        night = self.market.reference_night[after.t]
         # A dead book may have a NAV of 0: its terms are dropped, but its moments stay finite.
         nav_before = torch.where(alive, outcome.nav_before, 1.0)
         nav_after = torch.where(alive, outcome.nav_after, 1.0)
@@ -219,13 +321,25 @@ class BatchEnv:
             drawdown=1.0 - outcome.nav_after / after.peak_nav,
             drawdown_before=1.0 - outcome.nav_before / before.peak_nav,
             weights_before=held,
-            weights=held_weights(after, self.prices),
-            market_night=night,
-            market_day=(1.0 + self.market.reference_return[after.t]) / (1.0 + night) - 1.0,
-            beta=self.market.beta[t],
-            momentum=self.market.momentum[t],
+            weights=weights,
+            market_night=tomorrow.market_night,
+            market_day=tomorrow.market_day,
+            beta=record.day.beta,
+            momentum=record.momentum,
         )
-        return reward(inputs, self.reward_state, self.reward_weights)
+        return reward(inputs, state, self.reward_weights)
+
+
+def _map(function: Callable[[Tensor], Tensor], record: State) -> State:
+    """Apply a function to every tensor of a record."""
+    return replace(
+        record,
+        **{
+            item.name: function(value)
+            for item in fields(record)
+            if isinstance(value := getattr(record, item.name), Tensor)
+        },
+    )
 
 
 def _check_adv(market: MarketTensors, rows: slice) -> None:

@@ -90,8 +90,8 @@ class Session:
     cash_return: float
 
     @classmethod
-    def after(cls, t: Tensor, prices: Prices, model: CostModel) -> "Session":
-        """Gather the sessions after the close of rows `t` (E,)."""
+    def after(cls, t: Tensor, prices: Prices, model: CostModel, last_close: Tensor) -> "Session":
+        """Gather the sessions after the close of rows `t` (E,), whose closes are at hand."""
 
         def rows(table: Tensor, at: Tensor) -> Tensor:
             return table[at].unsqueeze(1)
@@ -99,7 +99,7 @@ class Session:
         adv = None if prices.adv is None else rows(prices.adv, t)
         fill = rows(prices.open, t + 1)
         return cls(
-            last_close=rows(prices.close, t),
+            last_close=last_close,
             fill=fill,
             per_fill=1.0 / fill,
             close=rows(prices.close, t + 1),
@@ -162,7 +162,12 @@ def reset(start: Tensor, capital: float, n_agents: int, n_assets: int) -> Books:
 def held_weights(books: Books, prices: Prices) -> Tensor:
     """Return the (E, A, N) weights of the positions at the close of `books.t`."""
     notional = books.shares * prices.close[books.t].unsqueeze(1)
-    return notional * (1.0 / _divisor(books.cash + notional.sum(-1))).unsqueeze(-1)
+    return weights_of(notional, books.cash + notional.sum(-1))
+
+
+def weights_of(notional: Tensor, worth: Tensor) -> Tensor:
+    """Return (E, A, N) positions as fractions of the NAV (E, A)."""
+    return notional * (1.0 / _divisor(worth)).unsqueeze(-1)
 
 
 def step(
@@ -182,7 +187,8 @@ def step(
     Returns:
         The state after the close of t+1, and what happened.
     """
-    session = Session.after(books.t, prices, model)
+    last_close = prices.close[books.t].unsqueeze(1)
+    session = Session.after(books.t, prices, model, last_close)
     return trade_session(books, target, held_weights(books, prices), session, model, scale)
 
 
@@ -197,9 +203,12 @@ def trade_session(
     """Take the step of `step` with its prices at hand.
 
     Args:
-        books, target, model, scale: as for `step`.
+        books: as for `step`.
+        target: as for `step`.
         weights: (E, A, N) the books' `held_weights`.
         session: the one after `books.t`.
+        model: cost parameters.
+        scale: (E, 1) multiple of all costs.
     """
     nav_before = nav(books.cash, books.shares, session.last_close)
     cash, shares = _pay_out(books, session)

@@ -68,12 +68,51 @@ def sector_index(sectors: Sequence[str]) -> tuple[Tensor, int]:
     return torch.tensor([numbers[key] for key in keys], dtype=torch.int64), len(numbers)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SectorTensors:
+    """Who shares a sector with whom: S sectors of two names or more, of at most M.
+
+    Work grows with S M, which real taxonomies keep near N; a name alone in its sector is no sector
+    but has a lower cap.
+
+    Args:
+        members: (S, M) int64 names of each sector, filled up with 0.
+        counted: (S, M) float64, 1 for a member and 0 for the filling.
+        sector: (N,) int64 row of each name in `members`, S for a name alone.
+        alone: (N,) bool.
+    """
+
+    members: Tensor
+    counted: Tensor
+    sector: Tensor
+    alone: Tensor
+
+    @classmethod
+    def of(cls, sector_of: Tensor, n_sectors: int) -> "SectorTensors":
+        """Group (N,) int64 sector numbers, see `sector_index`."""
+        sizes = torch.bincount(sector_of, minlength=n_sectors)
+        shared = (sizes > 1).nonzero().flatten()
+        names = [(sector_of == number).nonzero().flatten() for number in shared]
+        members = torch.nn.utils.rnn.pad_sequence(names, batch_first=True) if names else None
+        counted = [torch.ones_like(each, dtype=torch.float64) for each in names]
+        row = torch.full_like(sizes, len(names))
+        row[shared] = torch.arange(len(names), device=row.device)
+        nobody = sector_of.new_zeros(0, 0)
+        return cls(
+            members=nobody if members is None else members,
+            counted=torch.nn.utils.rnn.pad_sequence(counted, batch_first=True)
+            if counted
+            else nobody.to(torch.float64),
+            sector=row[sector_of],
+            alone=sizes[sector_of] == 1,
+        )
+
+
 def project(
     weights: Tensor,
     held: Tensor,
     limits: LimitTensors,
-    sector_of: Tensor,
-    n_sectors: int,
+    sectors: SectorTensors,
     beta: Tensor,
     market_volatility: Tensor,
     idiosyncratic_volatility: Tensor,
@@ -84,8 +123,7 @@ def project(
         weights: (E, A, N) float64 fraction of NAV, >= 0, finite.
         held: (E, A, N) float64 weights held now, >= 0.
         limits: of the A books.
-        sector_of: (N,) int64 in [0, n_sectors), see `sector_index`.
-        n_sectors: number of sectors.
+        sectors: of the N names.
         beta: (E, N) float64 to the market factor, finite.
         market_volatility: (E,) float64 annualised, of the market factor.
         idiosyncratic_volatility: (E, N) float64 annualised, of what beta leaves.
@@ -94,8 +132,10 @@ def project(
         (E, A, N) float64 fraction of NAV; in no name above the target blended for turnover.
     """
     blended = blend_for_turnover(weights, held, limits.max_turnover)
-    capped = blended.clamp_max(limits.max_weight[:, None])
-    spread = _limit_sectors(capped, limits.max_sector, sector_of, n_sectors)
+    cap, max_sector = limits.max_weight[:, None], limits.max_sector[:, None]
+    cap = torch.where(sectors.alone, torch.minimum(cap, max_sector), cap)  # (A, N)
+    capped = torch.where(blended <= cap, blended, cap)  # at the cap the gradient is the inside's
+    spread = _limit_sectors(capped, max_sector, sectors)
     levelled = _limit_top3(spread, limits.max_top3)
     variance = book_variance(levelled, beta, market_volatility, idiosyncratic_volatility)
     # One factor scales all names alike, so the tighter of the two limits satisfies both.
@@ -130,13 +170,13 @@ def _at_most(value: Tensor, limit: Tensor) -> Tensor:
     return torch.where(value <= limit * ROUNDING, 1.0, limit / torch.maximum(value, limit))
 
 
-def _limit_sectors(
-    weights: Tensor, max_sector: Tensor, sector_of: Tensor, n_sectors: int
-) -> Tensor:
-    """Scale down the names of each sector that weighs too much."""
-    total = weights.new_zeros(*weights.shape[:-1], n_sectors).index_add(-1, sector_of, weights)
-    scale = _at_most(total, max_sector[:, None])  # (E, A, S)
-    return weights * scale.index_select(-1, sector_of)
+def _limit_sectors(weights: Tensor, max_sector: Tensor, sectors: SectorTensors) -> Tensor:
+    """Scale down the names of each sector of several that weighs too much."""
+    if not sectors.members.numel():
+        return weights
+    total = (weights[..., sectors.members] * sectors.counted).sum(-1)  # (E, A, S)
+    scale = torch.nn.functional.pad(_at_most(total, max_sector), (0, 1), value=1.0)
+    return weights * scale.index_select(-1, sectors.sector)
 
 
 def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
@@ -173,5 +213,5 @@ def _three_largest(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
     """Split the last axis in two of equal length; a 0 fills the second where one is missing."""
     length = values.shape[-1]
-    first, second = values.split((length + 1) // 2, dim=-1)
-    return first, torch.nn.functional.pad(second, (0, length % 2))
+    half = (length + 1) // 2
+    return values[..., :half], torch.nn.functional.pad(values[..., half:], (0, length % 2))

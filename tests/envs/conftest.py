@@ -171,7 +171,7 @@ def _random_market(
 def _settings(
     costs: CostModel = LINEAR, capital: float = 1e5, episode_sessions: int = 40, ruin: float = 0.1
 ) -> EnvSettings:
-    return EnvSettings(costs, capital, episode_sessions, ruin)
+    return EnvSettings(costs, capital, episode_sessions, ruin, False)
 
 
 def _batch(

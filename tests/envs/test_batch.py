@@ -395,7 +395,12 @@ PERTURBED: dict[type, dict[str, Any]] = {
 }
 PART_OF = {Limits: "limits", ExitRules: "exits", BreakerRules: "breakers"}
 # Agents are long only: borrowing is tested on the kernel. A name and a policy say who plays.
-WITHOUT_EFFECT_HERE = {CostModel: {"borrow_rate"}, Mandate: {"name", "policy"}}
+# What is compiled shows the same, see test_compiled.py.
+WITHOUT_EFFECT_HERE = {
+    CostModel: {"borrow_rate"},
+    Mandate: {"name", "policy"},
+    EnvSettings: {"compile"},
+}
 NESTED = {EnvSettings: {"costs"}, Mandate: {"limits", "exits", "breakers", "reward"}}
 
 

@@ -60,7 +60,7 @@ mandate = Mandate(
     Limits(1.0, 1.0, 1.0, 0.0, 1.0, 2.0, 1.0), ExitRules(0.1, None, None, None, 3),
     BreakerRules(0.2, None, None, None, None, 5), RewardWeights(1.0, *[0.0] * 8),
 )
-settings = envs.batch.EnvSettings(envs.costs.CostModel(1.0, 10.0, 0.5, 0.02), 1e5, 20, 0.1)
+settings = envs.batch.EnvSettings(envs.costs.CostModel(1.0, 10.0, 0.5, 0.02), 1e5, 20, 0.1, False)
 env = envs.batch.BatchEnv(market, [mandate, mandate], settings, slice(0, T))
 env.reset(env.draw_starts(3, torch.Generator()), 20)
 for _ in range(20):

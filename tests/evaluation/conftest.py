@@ -139,7 +139,7 @@ def market(dataset: Dataset) -> MarketTensors:
 
 @pytest.fixture(scope="session")
 def window(dataset: Dataset) -> BacktestWindow:
-    settings = EnvSettings(COSTS, capital=50_000.0, episode_sessions=20, ruin=0.1)
+    settings = EnvSettings(COSTS, capital=50_000.0, episode_sessions=20, ruin=0.1, compile=False)
     return BacktestWindow(dataset.test, settings, cash_rate=0.02)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from risk.limits import Limits
 from risk.projection import (
     LimitTensors,
+    SectorTensors,
     blend_for_turnover,
     book_variance,
     project,
@@ -44,8 +45,7 @@ class Case:
             self.weights,
             self.held,
             LimitTensors.stack(self.limits),
-            self.sector_of,
-            self.n_sectors,
+            SectorTensors.of(self.sector_of, self.n_sectors),
             self.beta,
             self.market_volatility,
             self.idiosyncratic_volatility,

@@ -111,7 +111,7 @@ def make_society(
         dropout=0.2,
         attention=False,
     )
-    env = EnvSettings(costs, 100_000.0, episode_sessions, 0.1)
+    env = EnvSettings(costs, 100_000.0, episode_sessions, 0.1, False)
     return Society(market, mandates or three_mandates(), env, 0.0, spec)
 
 
