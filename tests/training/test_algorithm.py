@@ -91,30 +91,16 @@ def test_training_repeats_with_its_seed_and_differs_with_another(
     assert not same(first, trained(society, ppo, seed=2))
 
 
-def assert_streams_differ(trainer: Any) -> None:
-    """Let every remote runner sample with the same weights and compare."""
-    one, two = trainer._algorithm.env_runner_group.foreach_env_runner(
-        lambda runner: runner.sample().policy_batches["balanced"]["actions"],
-        local_env_runner=False,
-    )
-    assert not (one == two).any()
-
-
-@pytest.mark.parametrize("num_env_runners", [0, 2])
 def test_a_restored_trainer_ends_where_an_uninterrupted_one_does(
-    society: Society, settings: Callable[..., Any], tmp_path: Path, num_env_runners: int
+    society: Society, ppo: RLSettings, tmp_path: Path
 ) -> None:
-    chosen = settings("algorithm", "ppo", **SMALL, num_env_runners=num_env_runners)
-    with trainer(society, chosen) as whole:
+    with trainer(society, ppo) as whole:
         whole.iterate()
         whole.save(tmp_path)
         whole.iterate()
         expected, steps = weights_of(whole), whole.agent_steps
-        if num_env_runners:
-            assert_streams_differ(whole)
-    runners = max(1, num_env_runners)
-    assert steps == 2 * runners * 8 * 16 * 3  # iterations, runners, environments, sessions, agents
-    with trainer(society, chosen) as resumed:
+    assert steps == 2 * 8 * 16 * 3  # iterations, environments, sessions, agents
+    with trainer(society, ppo) as resumed:
         resumed.restore(tmp_path)
         resumed.iterate()
         assert same(weights_of(resumed), expected)

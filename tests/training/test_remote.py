@@ -100,6 +100,86 @@ def by_hand(trainer: Any, index: int) -> Rollout:
     return rollout
 
 
+# --- the same learning, wherever it is done
+
+
+def largest_difference(ours: Weights, theirs: Weights) -> float:
+    return max(
+        float((value - theirs[policy][name]).abs().max())
+        for policy, tensors in ours.items()
+        for name, value in tensors.items()
+    )
+
+
+def learnt_here(society: Society, settings: RLSettings, runner: int, iterations: int) -> Weights:
+    """Return what this process learns by itself from the stream of a runner."""
+    with training(society, settings) as made:
+        made._algorithm.env_runner.worker_index = runner
+        for _ in range(iterations):
+            made.iterate()
+        return weights_of(made)
+
+
+def test_a_remote_runner_and_two_learners_learn_what_one_process_does_and_can_be_resumed(
+    society: Society, rl: Callable[..., RLSettings], tmp_path: Path
+) -> None:
+    """Over whole batches, where it does not matter how the rows are dealt to minibatches."""
+    whole = rl(minibatch_days=DAYS, epochs=3)
+    expected = learnt_here(society, whole, 1, 1)
+    remote = replace(whole, num_env_runners=1, num_learners=2)
+    with training(society, remote) as there:
+        initial = weights_of(there)
+        there.iterate()
+        assert largest_difference(initial, expected) > 3e-4
+        assert largest_difference(weights_of(there), expected) < 1e-5
+        there.save(tmp_path)
+        there.iterate()
+        expected, steps = weights_of(there), there.agent_steps
+    with training(society, remote) as resumed:
+        resumed.restore(tmp_path)
+        resumed.iterate()
+        assert largest_difference(weights_of(resumed), expected) == 0.0
+        assert resumed.agent_steps == steps
+
+
+def test_one_remote_learner_does_what_this_process_does(
+    society: Society, rl: Callable[..., RLSettings]
+) -> None:
+    with training(society, rl(num_learners=1)) as there:
+        there.iterate()
+        there.iterate()
+        assert largest_difference(weights_of(there), learnt_here(society, rl(), 0, 2)) == 0.0
+
+
+# --- sharing out
+
+
+def numbered(rows: int) -> Any:
+    from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+
+    columns = {
+        "day": torch.arange(rows),
+        "book": torch.arange(rows * 6.0).view(rows, 2, 3),
+        "alive": torch.ones(rows, 2, dtype=torch.bool),
+    }
+    return MultiAgentBatch({"one": SampleBatch(columns)}, env_steps=rows)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(12, 2), (13, 2), (13, 5), (3, 4)])
+def test_every_row_goes_to_one_learner_and_all_get_equally_many(rows: int, count: int) -> None:
+    from training.society_ppo import shards
+
+    batch = numbered(rows)
+    parts = [part.policy_batches["one"] for part in shards(batch, count)]
+    assert len({len(part["day"]) for part in parts}) == 1
+    alive = [part["alive"].any(1) for part in parts]
+    days = np.concatenate([part["day"][living] for part, living in zip(parts, alive, strict=True)])
+    assert sorted(days) == list(range(rows))
+    for part in parts:
+        assert np.array_equal(part["book"], batch.policy_batches["one"]["book"][part["day"]])
+        assert part["book"].base is None or part["book"].base.nbytes == part["book"].nbytes
+
+
 # --- together
 
 
@@ -110,6 +190,7 @@ def test_the_metrics_are_those_of_all_runners_together(two_and_two: Any) -> None
     result = two_and_two.iterate()
     seconds = time.monotonic() - before
     sampled = result["env_runners"]
+    assert not (rollouts[0].action == rollouts[1].action).any()  # streams of their own
     returns = torch.cat([rollout.rewards.sum(0).flatten(0, 1) for rollout in rollouts])  # (2E, A)
     totals = returns.sum(-1)
     assert sampled["episode_return_mean"] == pytest.approx(float(totals.mean()), rel=1e-5)
@@ -218,80 +299,3 @@ def test_a_learner_that_dies_ends_the_run_in_a_line_and_at_once(two_and_two: Any
     with pytest.raises(ActorsLostError, match=r"^one of 2 learners died$"):
         two_and_two.iterate()
     assert time.monotonic() - started < 20.0
-
-
-# --- the same learning, wherever it is done
-
-
-def largest_difference(ours: Weights, theirs: Weights) -> float:
-    return max(
-        float((value - theirs[policy][name]).abs().max())
-        for policy, tensors in ours.items()
-        for name, value in tensors.items()
-    )
-
-
-def test_two_learners_learn_what_one_does_and_go_on_from_where_they_were_saved(
-    society: Society, rl: Callable[..., RLSettings], tmp_path: Path
-) -> None:
-    """Over whole batches, where it does not matter how the rows are dealt to minibatches."""
-    whole = rl(minibatch_days=DAYS, epochs=3)
-    with training(society, whole) as alone:
-        alone.iterate()
-        expected = weights_of(alone)
-    with training(society, replace(whole, num_learners=2)) as both:
-        initial = weights_of(both)
-        both.iterate()
-        assert largest_difference(initial, expected) > 3e-4
-        assert largest_difference(weights_of(both), expected) < 1e-5
-        both.save(tmp_path)
-        both.iterate()
-        expected, steps = weights_of(both), both.agent_steps
-    with training(society, replace(whole, num_learners=2)) as resumed:
-        resumed.restore(tmp_path)
-        resumed.iterate()
-        assert largest_difference(weights_of(resumed), expected) == 0.0
-        assert resumed.agent_steps == steps
-
-
-def test_one_remote_runner_and_learner_do_what_this_process_does(
-    society: Society, rl: Callable[..., RLSettings]
-) -> None:
-    with training(society, rl()) as here:
-        here._algorithm.env_runner.worker_index = 1  # the stream of the first remote runner
-        here.iterate()
-        here.iterate()
-        expected = weights_of(here)
-    with training(society, rl(num_env_runners=1, num_learners=1)) as there:
-        there.iterate()
-        there.iterate()
-        assert largest_difference(weights_of(there), expected) == 0.0
-
-
-# --- sharing out
-
-
-def numbered(rows: int) -> Any:
-    from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-
-    columns = {
-        "day": torch.arange(rows),
-        "book": torch.arange(rows * 6.0).view(rows, 2, 3),
-        "alive": torch.ones(rows, 2, dtype=torch.bool),
-    }
-    return MultiAgentBatch({"one": SampleBatch(columns)}, env_steps=rows)
-
-
-@pytest.mark.parametrize(("rows", "count"), [(12, 2), (13, 2), (13, 5), (3, 4)])
-def test_every_row_goes_to_one_learner_and_all_get_equally_many(rows: int, count: int) -> None:
-    from training.society_ppo import shards
-
-    batch = numbered(rows)
-    parts = [part.policy_batches["one"] for part in shards(batch, count)]
-    assert len({len(part["day"]) for part in parts}) == 1
-    alive = [part["alive"].any(1) for part in parts]
-    days = np.concatenate([part["day"][living] for part, living in zip(parts, alive, strict=True)])
-    assert sorted(days) == list(range(rows))
-    for part in parts:
-        assert np.array_equal(part["book"], batch.policy_batches["one"]["book"][part["day"]])
-        assert part["book"].base is None or part["book"].base.nbytes == part["book"].nbytes
