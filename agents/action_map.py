@@ -12,6 +12,7 @@ from torch import Tensor
 
 from agents.mandates import BasePortfolio, ExposureRule, Mandate
 from agents.market_tensors import MarketTensors
+from risk.memory_layout import settled
 from risk.projection import LimitTensors, SectorTensors, project
 
 SMALLEST_DISTANCE = 1e-12
@@ -130,13 +131,13 @@ class ActionMap:
         action = action.to(torch.float64).clamp(-1.0, 1.0)
         tilt = tilt + self._tilt_rate * (action[..., :-1] * day.investable.unsqueeze(1) - tilt)
         # The softmax without its logarithms: a tilt is bounded, so nothing can overflow.
-        relative = day.base * (self._tilt_scale * tilt).exp()
+        relative = settled(day.base * (self._tilt_scale * tilt).exp())
         relative_sum = relative.sum(-1).clamp_min(SMALLEST_SUM)
 
         command = self._command(action[..., -1])
         exposure = day.rule + command * torch.where(command > 0.0, 1.0 - day.rule, day.rule)
         target = project(
-            (exposure / relative_sum).unsqueeze(-1) * relative,
+            settled(exposure / relative_sum).unsqueeze(-1) * relative,
             held,
             self.limits,
             self._sectors,
@@ -178,7 +179,7 @@ def no_trade_band(target: Tensor, held: Tensor, band: Tensor) -> Tensor:
     tensor([0.2500, 0.2500])
     """
     distance = (target - held).abs().sum(-1)
-    moved = (distance - band).clamp_min(0.0) / distance.clamp_min(SMALLEST_DISTANCE)
+    moved = settled((distance - band).clamp_min(0.0) / distance.clamp_min(SMALLEST_DISTANCE))
     return torch.lerp(held, target, moved.unsqueeze(-1))  # exactly `held` at 0, `target` at 1
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.action_map import ActionMap, Day
+from risk.memory_layout import stacked
 
 BOOK_ASSET_FEATURES = 2  # distance to the base portfolio, tilt
 BOOK_FEATURES = 5  # exposure, rule's exposure, drawdown, target volatility, market volatility
@@ -126,7 +127,7 @@ def observe_books(
         (action_map.target_volatility * TARGET_VOLATILITY_SCALE).expand_as(day.rule),
         volatility.expand_as(day.rule),
     ]
-    return torch.stack(assets, dim=-1), torch.stack([_narrowed(each) for each in scalars], dim=-1)
+    return stacked(assets), stacked([_narrowed(each) for each in scalars])
 
 
 def _narrowed(values: Tensor) -> Tensor:

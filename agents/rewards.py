@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agents.mandates import RewardWeights
+from risk.memory_layout import settled
 
 TERMS = tuple(item.name for item in fields(RewardWeights))
 
@@ -111,9 +112,11 @@ def reward(
         "momentum": MOMENTUM_SCALE * momentum.clamp(-1.0, 1.0),
         "diversification": DIVERSIFICATION_SCALE * diversification(inputs.weights),
     }
-    terms = torch.stack([by_name[name] for name in TERMS])
-    total = (terms * weights.T.unsqueeze(1)).sum(0)
-    return total, terms, _updated(net_return, state)
+    terms = [settled(by_name[name]) for name in TERMS]
+    total = terms[0] * weights[:, 0]
+    for term, weight in zip(terms[1:], weights.T[1:], strict=True):
+        total = total + term * weight
+    return total, torch.stack(terms), _updated(net_return, state)
 
 
 def differential_sharpe(net_return: Tensor, state: RewardState) -> Tensor:
@@ -127,8 +130,8 @@ def differential_sharpe(net_return: Tensor, state: RewardState) -> Tensor:
     mean_change = net_return - state.mean
     square_change = net_return.square() - state.square
     variance = (state.square - state.mean.square()).clamp_min(SMALLEST_VARIANCE)
-    change = (state.square * mean_change - 0.5 * state.mean * square_change) / variance**1.5
-    return change.clamp(-SHARPE_CLIP, SHARPE_CLIP)
+    change = state.square * mean_change - 0.5 * state.mean * square_change
+    return (change / (variance * variance.sqrt())).clamp(-SHARPE_CLIP, SHARPE_CLIP)
 
 
 def diversification(weights: Tensor) -> Tensor:

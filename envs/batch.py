@@ -29,6 +29,7 @@ from envs.kernel import (
 )
 from envs.rules import TradingRules
 from envs.session_table import Record, SessionTable, session_between
+from risk.memory_layout import compiled, environments_inside, settled
 
 State = TypeVar("State", Books, RewardState)
 
@@ -141,7 +142,7 @@ class BatchEnv:
         )
         self._advance = self._advance_books
         if settings.compile:
-            self._advance = torch.compile(self._advance_books, dynamic=False, fullgraph=True)
+            self._advance = compiled(self._advance_books)
 
     @property
     def n_agents(self) -> int:
@@ -198,7 +199,7 @@ class BatchEnv:
         before, record = self.books, self._record()
         after = self._table.at(before.t + 1)
         transition, self.books, self.tilt, self.reward_state, self.alive, seen = self._advance(
-            record, after, action, before, self.tilt, self.reward_state, self.alive
+            record, after, self._laid_out(action), before, self.tilt, self.reward_state, self.alive
         )
         self._seen = self.books, seen
         self._next = self.books, after
@@ -229,15 +230,7 @@ class BatchEnv:
         return record
 
     def _laid_out(self, values: Tensor) -> Tensor:
-        """Return equal values, in a compiled environment with the environments innermost in memory.
-
-        Compiled loops run along the environments, however few assets there are; the eager
-        operations prefer the order of the axes.
-        """
-        if not self.settings.compile:
-            return values
-        reverse = tuple(reversed(range(values.ndim)))
-        return values.permute(reverse).contiguous().permute(reverse)
+        return environments_inside(values) if self.settings.compile else values
 
     def _advance_books(
         self,
@@ -252,11 +245,11 @@ class BatchEnv:
         """Return the transition, the state after it, and what is seen of that."""
         session = session_between(record, tomorrow, self.prices.cash_return)
         worth = nav(before.cash, before.shares, record.close)
-        held = weights_of(before.shares * record.close, worth)
+        held = settled(weights_of(before.shares * record.close, worth))
         target, tilt, books, still, outcome = self._trade(
             record.day, session, action, before, tilt, alive, held
         )
-        weights = weights_of(books.shares * tomorrow.close, outcome.nav_after)
+        weights = settled(weights_of(books.shares * tomorrow.close, outcome.nav_after))
         value, terms, reward_state = self._reward(
             record, tomorrow, before, books, alive, held, weights, outcome, reward_state
         )
@@ -265,8 +258,8 @@ class BatchEnv:
         truncated = books.t >= self.last
         seen = self._observed(tomorrow.day, books, tilt, weights, outcome.nav_after)
         transition = Transition(value, terms, alive & ~still, truncated, target, outcome)
-        lay = self._laid_out
-        return transition, _map(lay, books), lay(tilt), _map(lay, reward_state), lay(still), seen
+        state = _map(settled, books), settled(tilt), _map(settled, reward_state), settled(still)
+        return transition, *state, seen
 
     def _trade(
         self,
@@ -282,7 +275,7 @@ class BatchEnv:
         target, tilt = self.action_map.on(day, action, held, tilt)
         if self.rules is not None:
             target = self.rules.apply(target, before, self.prices)
-        target = torch.where(alive.unsqueeze(-1), target, 0.0)
+        target = settled(torch.where(alive.unsqueeze(-1), target, 0.0))
         books, outcome = trade_session(
             before, target, held, session, self.settings.costs, self.scale
         )

@@ -21,6 +21,7 @@ from envs.costs import (
     unit_impact,
 )
 from market.bars import TRADING_DAYS
+from risk.memory_layout import settled
 
 # Newton steps of NAV-after-cost are exact but for names whose side they change. Impact rates move
 # with the trades, and each further pass shrinks that error by about a hundred.
@@ -74,8 +75,9 @@ class Session:
         fill: (E, 1, N) price of a trade.
         per_fill: (E, 1, N) its reciprocal.
         close: (E, 1, N) at the close of t + 1.
-        tradable: (E, 1, N) an order can be filled.
-        payout: (E, 1, N) as in `Prices`.
+        tradable: (E, 1, N) 1 where an order can be filled, else 0.
+        payout: (E, 1, N) fraction of the last close paid in cash after a delisting, else 0.
+        kept: (E, 1, N) 0 after a delisting, else 1.
         unit_impact: (E, 1, N) impact rate of a flow of one, known at the close of t, or None.
         cash_return: interest on positive cash, a fraction.
     """
@@ -86,6 +88,7 @@ class Session:
     close: Tensor
     tradable: Tensor
     payout: Tensor
+    kept: Tensor
     unit_impact: Tensor | None
     cash_return: float
 
@@ -97,14 +100,15 @@ class Session:
             return table[at].unsqueeze(1)
 
         adv = None if prices.adv is None else rows(prices.adv, t)
-        fill = rows(prices.open, t + 1)
+        fill, payout = rows(prices.open, t + 1), rows(prices.payout, t + 1)
         return cls(
             last_close=last_close,
             fill=fill,
             per_fill=1.0 / fill,
             close=rows(prices.close, t + 1),
-            tradable=rows(prices.tradable, t + 1),
-            payout=rows(prices.payout, t + 1),
+            tradable=rows(prices.tradable, t + 1).to(torch.float64),
+            payout=payout.nan_to_num(nan=0.0),
+            kept=payout.isnan().to(torch.float64),
             unit_impact=unit_impact(model, rows(prices.daily_volatility, t), adv),
             cash_return=prices.cash_return,
         )
@@ -167,7 +171,7 @@ def held_weights(books: Books, prices: Prices) -> Tensor:
 
 def weights_of(notional: Tensor, worth: Tensor) -> Tensor:
     """Return (E, A, N) positions as fractions of the NAV (E, A)."""
-    return notional * (1.0 / _divisor(worth)).unsqueeze(-1)
+    return notional * settled(1.0 / _divisor(worth)).unsqueeze(-1)
 
 
 def step(
@@ -220,7 +224,7 @@ def trade_session(
     nav_at_fill = cash + held.sum(-1)
     # Exactly what is held is no order: trading back to it at a price that has moved since would
     # turn every no-trade band into a daily rebalance.
-    ordered = session.tradable & (target != weights)
+    ordered = torch.where(target != weights, session.tradable, 0.0)
     trade, cost = _solve_trades(target, ordered, held, cash, nav_at_fill, session, model, scale)
     paid = CostBreakdown(*cost, borrow)
 
@@ -243,10 +247,8 @@ def _divisor(value: Tensor) -> Tensor:
 
 def _pay_out(books: Books, session: Session) -> tuple[Tensor, Tensor]:
     """Turn delisted positions into cash at the payout fraction of their last close."""
-    pays = session.payout.isfinite()
-    worth = books.shares * session.last_close
-    proceeds = torch.where(pays, worth * session.payout, 0.0).sum(-1)
-    return books.cash + proceeds, torch.where(pays, 0.0, books.shares)
+    proceeds = (books.shares * session.last_close * session.payout).sum(-1)
+    return books.cash + proceeds, books.shares * session.kept
 
 
 def _solve_trades(
@@ -268,8 +270,7 @@ def _solve_trades(
     (weights that sum to more than one).
     """
     spendable = cash + (target.sum(-1) - 1.0).clamp(min=0.0) * nav_at_fill
-    asked = torch.where(ordered, target, 0.0)
-    given = torch.where(ordered, held, 0.0)
+    asked, given = settled(target * ordered), settled(held * ordered)
     asked_total = asked.sum(-1)
 
     paid, filled = torch.zeros_like(cash), torch.ones_like(cash)  # cost; share of the buys
@@ -279,7 +280,7 @@ def _solve_trades(
         buys = wanted.clamp(min=0.0)
         sells = buys - wanted
         if session.unit_impact is not None:
-            rate = impact_rate(buys * filled.unsqueeze(-1) - sells, session.unit_impact)
+            rate = settled(impact_rate(buys * filled.unsqueeze(-1) - sells, session.unit_impact))
             buy_rate, sell_rate = rate.clamp(min=0.0), (-rate).clamp(min=0.0)
         bought, sold = buys.sum(-1), sells.sum(-1)
         buying = side_cost(buys, bought, model, scale, buy_rate)
@@ -291,11 +292,11 @@ def _solve_trades(
             cheaper = side_cost(asked_buys, less, model, scale, buy_rate)
             dearer = side_cost(asked - asked_buys, more, model, scale, sell_rate)
             change = (filled * buying + selling - paid) / (1.0 + filled * cheaper - dearer)
-            paid = paid + change
+            paid = settled(paid + change)
             bought, sold = bought - less * change, sold + more * change
             buying, selling = buying - cheaper * change, selling + dearer * change
         # Nothing is owed after this, however far the passes are from the fixed point.
         affordable = (spendable + sold - selling) / (bought + buying).clamp(min=SMALLEST_SUM)
-        filled = affordable.clamp(0.0, 1.0)
-    trade = buys * filled.unsqueeze(-1) - sells
+        filled = settled(affordable.clamp(0.0, 1.0))
+    trade = settled(buys * filled.unsqueeze(-1) - sells)
     return trade, trading_cost(trade, model, scale, rate)

@@ -13,6 +13,7 @@ from agents.action_map import ActionMap, Day
 from agents.market_tensors import MarketTensors
 from envs.costs import CostModel, unit_impact
 from envs.kernel import Prices, Session
+from risk.memory_layout import environments_inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +24,10 @@ class Record:
         day: what the action map and the observation need.
         open: (E, 1, N) fill price.
         close: (E, 1, N).
-        tradable: (E, 1, N) 1 where an order could be filled, else 0.
-        payout: (E, 1, N) as in `Prices`.
+        per_open: (E, 1, N) its reciprocal.
+        tradable: (E, 1, N) as in `Session`.
+        payout: (E, 1, N) likewise.
+        kept: (E, 1, N) likewise.
         unit_impact: (E, 1, N) for trades decided at its close, or None.
         momentum: (E, N).
         market_night: (E,) return of the reference portfolio up to the fill.
@@ -33,9 +36,11 @@ class Record:
 
     day: Day
     open: Tensor
+    per_open: Tensor
     close: Tensor
     tradable: Tensor
     payout: Tensor
+    kept: Tensor
     unit_impact: Tensor | None
     momentum: Tensor
     market_night: Tensor
@@ -47,10 +52,11 @@ def session_between(before: Record, after: Record, cash_return: float) -> Sessio
     return Session(
         last_close=before.close,
         fill=after.open,
-        per_fill=1.0 / after.open,
+        per_fill=after.per_open,
         close=after.close,
-        tradable=after.tradable > 0.0,
+        tradable=after.tradable,
         payout=after.payout,
+        kept=after.kept,
         unit_impact=before.unit_impact,
         cash_return=cash_return,
     )
@@ -84,8 +90,10 @@ class SessionTable:
         by_asset = {
             "open": prices.open,
             "close": prices.close,
+            "per_open": 1.0 / prices.open,
             "tradable": prices.tradable,
-            "payout": prices.payout,
+            "payout": prices.payout.nan_to_num(nan=0.0),
+            "kept": prices.payout.isnan(),
             "momentum": market.momentum,
             "beta": market.beta,
             "idiosyncratic_volatility": market.idiosyncratic_volatility,
@@ -109,7 +117,7 @@ class SessionTable:
         """Gather the records of sessions `t` (E,)."""
         rows = self._table.index_select(0, t - self._first)  # (E, columns)
         if self._inside:
-            rows = rows.T.contiguous().T
+            rows = environments_inside(rows)
         wide = len(self._by_asset) + 1 + self._agents
         assets = rows[:, : wide * self._assets].view(-1, wide, self._assets)
         scalars = rows[:, wide * self._assets :]
@@ -128,8 +136,10 @@ class SessionTable:
             ),
             open=column["open"].unsqueeze(1),
             close=column["close"].unsqueeze(1),
+            per_open=column["per_open"].unsqueeze(1),
             tradable=column["tradable"].unsqueeze(1),
             payout=column["payout"].unsqueeze(1),
+            kept=column["kept"].unsqueeze(1),
             unit_impact=None if impact is None else impact.unsqueeze(1),
             momentum=column["momentum"],
             market_night=scalar["market_night"],

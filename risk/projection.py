@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from risk.limits import Limits
+from risk.memory_layout import settled
 
 UNKNOWN_SECTOR = "unknown"
 ROUNDING = 1.0 + 1e-12  # a sum above its limit by less than this factor is at its limit
@@ -136,20 +137,20 @@ def project(
     cap = torch.where(sectors.alone, torch.minimum(cap, max_sector), cap)  # (A, N)
     capped = torch.where(blended <= cap, blended, cap)  # at the cap the gradient is the inside's
     spread = _limit_sectors(capped, max_sector, sectors)
-    levelled = _limit_top3(spread, limits.max_top3)
+    levelled = _limit_top3(settled(spread), limits.max_top3)
     variance = book_variance(levelled, beta, market_volatility, idiosyncratic_volatility)
     # One factor scales all names alike, so the tighter of the two limits satisfies both.
     scale = torch.minimum(
         _at_most(levelled.sum(-1), limits.max_invested),
         _at_most(variance, limits.max_volatility.square()).sqrt(),
     )
-    return levelled * scale.unsqueeze(-1)
+    return levelled * settled(scale).unsqueeze(-1)
 
 
 def blend_for_turnover(weights: Tensor, held: Tensor, max_turnover: Tensor) -> Tensor:
     """Return (E, A, N) weights moved from `held` towards the target as far as turnover allows."""
     trade = weights - held
-    scale = _at_most(trade.abs().sum(-1), max_turnover).unsqueeze(-1)
+    scale = settled(_at_most(trade.abs().sum(-1), max_turnover)).unsqueeze(-1)
     return torch.where(scale < 1.0, held + scale * trade, weights)
 
 
@@ -174,8 +175,8 @@ def _limit_sectors(weights: Tensor, max_sector: Tensor, sectors: SectorTensors) 
     """Scale down the names of each sector of several that weighs too much."""
     if not sectors.members.numel():
         return weights
-    total = (weights[..., sectors.members] * sectors.counted).sum(-1)  # (E, A, S)
-    scale = torch.nn.functional.pad(_at_most(total, max_sector), (0, 1), value=1.0)
+    total = settled((weights[..., sectors.members] * sectors.counted).sum(-1))  # (E, A, S)
+    scale = torch.nn.functional.pad(settled(_at_most(total, max_sector)), (0, 1), value=1.0)
     return weights * scale.index_select(-1, sectors.sector)
 
 
@@ -191,7 +192,7 @@ def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
         torch.maximum(max_top3 / 3.0, (max_top3 - third) / 2.0), max_top3 - second - third
     )
     level = torch.where(largest + second + third > max_top3 * ROUNDING, level, torch.inf)
-    return weights.clamp_max(level.unsqueeze(-1))
+    return weights.clamp_max(settled(level).unsqueeze(-1))
 
 
 def _three_largest(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
