@@ -137,7 +137,8 @@ def run_agents_together(
     places = _consecutive([len(window.cost_scales) for window in windows])
     start = [window.rows.start for window in windows for _ in window.cost_scales]
     scale = _column([scale for window in windows for scale in window.cost_scales], market)
-    env = BatchEnv(market, mandates, settings, windows[0].rows, cash_rate, scale.squeeze(1))
+    rows = slice(min(start), max(window.rows.stop for window in windows))
+    env = BatchEnv(market, mandates, settings, rows, cash_rate, scale.squeeze(1))
     sessions = max(window.sessions for window in windows)
     with torch.inference_mode():
         casts = [
