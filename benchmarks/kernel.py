@@ -4,7 +4,11 @@ The market part of an observation is its day, which policies gather from shared 
 figure with every agent's whole observation written out stands beside it (`materialised_per_s`).
 """
 
+import multiprocessing
+import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 
 import torch
 from torch import Tensor
@@ -13,7 +17,7 @@ from agents.observation import BOOK_CLIP, Blocks, ObservationSpec
 from benchmarks.measure import Result, Timing, interleaved
 from envs.batch import BatchEnv, BookObservation
 
-BATCHES = (256, 1024, 4096)
+BATCHES = (256, 512, 1024)
 CUDA_BATCHES = (4096, 16_384, 65_536)
 ACTIONS = 8  # sets of actions, drawn before the clock starts and used in turn
 
@@ -75,6 +79,7 @@ def run(
     batches: Sequence[int] | None = None,
     *,
     compiled: bool = True,
+    processes: int = 1,
 ) -> Result:
     """Time whole episodes over several numbers of environments, eager and compiled.
 
@@ -84,6 +89,8 @@ def run(
         repeats: timed episodes of each kind, in turn.
         batches: numbers of environments; by default what suits the device.
         compiled: time the compiled environment as well.
+        processes: how many play the best batch at once, each on one thread, as env runners do;
+            the figures are of all of them together. A GPU has one.
     """
     if batches is None:
         batches = CUDA_BATCHES if torch.device(device).type == "cuda" else BATCHES
@@ -91,9 +98,16 @@ def run(
     plain = (COMPILED, EAGER) if compiled else (EAGER,)
     best = max(found, key=lambda batch: max(batch.rate(kind) for kind in plain))
     kind = max(plain, key=best.rate)
+    together = {
+        name: best.times[name] if processes == 1 else _at_once(best.works[name], processes, repeats)
+        for name in (kind, MATERIALISED)
+    }
+    steps = processes * best.agent_steps
     figures: dict[str, object] = {
-        "agent_steps_per_s": round(best.rate(kind)),
-        "materialised_per_s": max(round(batch.rate(MATERIALISED)) for batch in found),
+        "agent_steps_per_s": round(steps / together[kind].median),
+        "materialised_per_s": round(steps / together[MATERIALISED].median),
+        "processes": processes,
+        "one_process_per_s": round(best.rate(kind)),
         "batch": best.n_envs,
         "mode": kind,
         "eager_per_s": max(round(batch.rate(EAGER)) for batch in found),
@@ -102,8 +116,8 @@ def run(
         figures["compiled_per_s"] = max(round(batch.rate(COMPILED)) for batch in found)
         figures["compile_seconds"] = round(best.compile_seconds, 1)
     figures |= {
-        "agent_steps_per_s_low": round(best.agent_steps / best.times[kind].high),
-        "agent_steps_per_s_high": round(best.agent_steps / best.times[kind].low),
+        "agent_steps_per_s_low": round(steps / together[kind].high),
+        "agent_steps_per_s_high": round(steps / together[kind].low),
         "agents": best.n_agents,
         "assets": best.n_assets,
         "sessions": best.sessions,
@@ -126,6 +140,7 @@ class _Batch:
             works[COMPILED] = Episodes(env, n_envs)
             self.compile_seconds = _first_steps(works[COMPILED])
         works[MATERIALISED] = Episodes(env, n_envs, materialise=True)
+        self.works = works
         self.n_envs, self.n_agents, self.n_assets = n_envs, env.n_agents, env.market.n_assets
         self.sessions, self.agent_steps = works[EAGER].sessions, works[EAGER].agent_steps
         self.times: dict[str, Timing] = interleaved(
@@ -153,3 +168,36 @@ class _Batch:
 def _first_steps(episodes: Episodes) -> float:
     """Return the seconds of the first two steps: those that compile."""
     return interleaved({"": lambda: episodes.play(sessions=2)}, repeats=1, warmups=0)[""].median
+
+
+def _at_once(episodes: Episodes, processes: int, repeats: int) -> Timing:
+    """Return the seconds until all of several processes have played an episode each.
+
+    They are forks of this one, so that nothing is compiled or loaded again.
+    """
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(processes)
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
+    workers = [
+        context.Process(target=_play_rounds, args=(episodes, barrier, repeats, sender))
+        for _, sender in pipes
+    ]
+    for worker in workers:
+        worker.start()
+    rounds = [receiver.recv() for receiver, _ in pipes]
+    for worker in workers:
+        worker.join()
+    return Timing(tuple(map(max, zip(*rounds, strict=True))))
+
+
+def _play_rounds(episodes: Episodes, barrier: Barrier, repeats: int, sender: Connection) -> None:
+    """Send the seconds of `repeats` episodes, each started together with the other processes."""
+    torch.set_num_threads(1)
+    episodes.play()
+    seconds = []
+    for _ in range(repeats):
+        barrier.wait()
+        start = time.perf_counter()
+        episodes.play()
+        seconds.append(time.perf_counter() - start)
+    sender.send(seconds)

@@ -29,6 +29,7 @@ class Bench:
 
     def __init__(self, config: BenchConfig) -> None:
         self.repeats, self.threads = config.repeats, config.threads
+        self.processes = config.processes
         self.device = _device(config.device)
         self.configuration: Configuration = config.configuration()
 
@@ -66,7 +67,8 @@ class Bench:
 def _kernel(bench: Bench) -> Result:
     from benchmarks import kernel
 
-    return kernel.run(bench.env, bench.device, bench.repeats)
+    processes = bench.processes if bench.device == "cpu" else 1
+    return kernel.run(bench.env, bench.device, bench.repeats, processes=processes)
 
 
 def _pettingzoo(bench: Bench) -> Result:

@@ -74,12 +74,14 @@ class BenchConfig(TrainingConfig):
 
     subverb: str = MISSING  # the benchmark, as it was typed
     repeats: int = MISSING  # timed runs of each piece of work, >= 1
-    threads: int = MISSING  # of torch, >= 1
+    threads: int = MISSING  # of torch in each process, >= 1
+    processes: int = MISSING  # that play the kernel at once on a CPU, >= 1
     device: str = MISSING  # cpu, cuda, or auto: cuda where there is one
 
     def __post_init__(self) -> None:
         TrainingConfig.__post_init__(self)  # super() fails in a dataclass with slots
-        for name, value in (("repeats", self.repeats), ("threads", self.threads)):
+        for name in ("repeats", "threads", "processes"):
+            value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, was {value}")
         if self.device not in ("auto", "cpu", "cuda"):

@@ -96,6 +96,16 @@ class Transition:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Now:
+    """Books with the record of their session, their NAV (E, A) and their weights (E, A, N)."""
+
+    books: Books
+    record: Record
+    worth: Tensor
+    held: Tensor
+
+
 class BatchEnv:
     """E environments x A agents over one market.
 
@@ -134,9 +144,10 @@ class BatchEnv:
         self.last: Tensor  # (E,) row of the last mark of the episode
         self.scale: Tensor  # (E, 1)
         self.alive: Tensor  # (E, A) not ruined; a ruined book is sold and stays in cash
-        # What the last step left for the next look and the next step at its books.
+        # What is known of some books already, for the next look and the next step at them.
+        self._known: _Now | None = None
         self._seen: tuple[Books, BookObservation] | None = None
-        self._next: tuple[Books, Record] | None = None
+        self._next: tuple[Books, Tensor] | None = None
         self._table = SessionTable(
             market, self.prices, settings.costs, self.action_map, rows.start, settings.compile
         )
@@ -177,7 +188,7 @@ class BatchEnv:
             self.scale = torch.ones(shape[0], 1, dtype=torch.float64, device=self.market.device)
         else:
             self.scale = self._cost_scale.unsqueeze(1)
-        self._seen = self._next = None
+        self._seen = self._next = self._known = None
         if self.rules is not None:
             self.rules.reset(*shape)
 
@@ -185,10 +196,8 @@ class BatchEnv:
         """Return what the agents see after the close of the current row."""
         if self._seen is not None and self._seen[0] is self.books:
             return self._seen[1]
-        books, record = self.books, self._record()
-        worth = nav(books.cash, books.shares, record.close)
-        held = weights_of(books.shares * record.close, worth)
-        return self._observed(record.day, books, self.tilt, held, worth)
+        now = self._now()
+        return self._observed(now.record.day, now.books, self.tilt, now.held, now.worth)
 
     def step(self, action: Tensor) -> Transition:
         """Decide at the close of the current row, trade at the next fill, mark at its close.
@@ -196,10 +205,10 @@ class BatchEnv:
         Args:
             action: (E, A, N + 1) in [-1, 1]: a score per asset, then the exposure correction.
         """
-        before, record = self.books, self._record()
-        after = self._table.at(before.t + 1)
+        before, rows = self.books, self._rows()
+        after = self._table.rows(before.t + 1)
         transition, self.books, self.tilt, self.reward_state, self.alive, seen = self._advance(
-            record, after, self._laid_out(action), before, self.tilt, self.reward_state, self.alive
+            rows, after, self._laid_out(action), before, self.tilt, self.reward_state, self.alive
         )
         self._seen = self.books, seen
         self._next = self.books, after
@@ -211,31 +220,42 @@ class BatchEnv:
         Returns:
             (E, A, N) the weights that were asked for, and what the step did.
         """
-        books, record = self.books, self._record()
-        after = self._table.at(books.t + 1)
-        session = session_between(record, after, self.prices.cash_return)
-        held = weights_of(books.shares * record.close, nav(books.cash, books.shares, record.close))
+        now = self._now()
+        after = self._table.rows(now.books.t + 1)
+        session = session_between(now.record, self._table.record(after), self.prices.cash_return)
         target, self.tilt, self.books, self.alive, outcome = self._trade(
-            record.day, session, action, books, self.tilt, self.alive, held
+            now.record.day, session, action, now.books, self.tilt, self.alive, now.held
         )
         self._next = self.books, after
         return target, outcome
 
-    def _record(self) -> Record:
-        """Return the record of the books' session, which the last step has gathered already."""
-        if self._next is not None and self._next[0] is self.books:
-            return self._next[1]
-        record = self._table.at(self.books.t)
-        self._next = self.books, record
-        return record
+    @property
+    def held(self) -> Tensor:
+        """Return the (E, A, N) weights of the positions at the close of the current row."""
+        return self._now().held
+
+    def _now(self) -> _Now:
+        """Return what the books are worth, worked out once for all who ask."""
+        if self._known is None or self._known.books is not self.books:
+            books, record = self.books, self._table.record(self._rows())
+            worth = nav(books.cash, books.shares, record.close)
+            held = weights_of(books.shares * record.close, worth)
+            self._known = _Now(books, record, worth, held)
+        return self._known
+
+    def _rows(self) -> Tensor:
+        """Return the rows of the books' sessions, which the last step has gathered already."""
+        if self._next is None or self._next[0] is not self.books:
+            self._next = self.books, self._table.rows(self.books.t)
+        return self._next[1]
 
     def _laid_out(self, values: Tensor) -> Tensor:
         return environments_inside(values) if self.settings.compile else values
 
     def _advance_books(
         self,
-        record: Record,
-        tomorrow: Record,
+        rows: Tensor,
+        rows_after: Tensor,
         action: Tensor,
         before: Books,
         tilt: Tensor,
@@ -243,6 +263,8 @@ class BatchEnv:
         alive: Tensor,
     ) -> tuple[Transition, Books, Tensor, RewardState, Tensor, BookObservation]:
         """Return the transition, the state after it, and what is seen of that."""
+        # The compiler sees two tensors come in, not two records: each costs it a check a step.
+        record, tomorrow = self._table.record(rows), self._table.record(rows_after)
         session = session_between(record, tomorrow, self.prices.cash_return)
         worth = nav(before.cash, before.shares, record.close)
         held = settled(weights_of(before.shares * record.close, worth))

@@ -113,11 +113,13 @@ class SessionTable:
         scalars = [table[rows] for table in by_session.values()]
         self._table = torch.cat([*columns, torch.stack(scalars, 1), everything.rule], dim=1)
 
-    def at(self, t: Tensor) -> Record:
-        """Gather the records of sessions `t` (E,)."""
-        rows = self._table.index_select(0, t - self._first)  # (E, columns)
-        if self._inside:
-            rows = environments_inside(rows)
+    def rows(self, t: Tensor) -> Tensor:
+        """Gather the (E, C) rows of sessions `t` (E,)."""
+        rows = self._table.index_select(0, t - self._first)
+        return environments_inside(rows) if self._inside else rows
+
+    def record(self, rows: Tensor) -> Record:
+        """Return what gathered rows hold, without copying them."""
         wide = len(self._by_asset) + 1 + self._agents
         assets = rows[:, : wide * self._assets].view(-1, wide, self._assets)
         scalars = rows[:, wide * self._assets :]

@@ -18,7 +18,7 @@ from agents.baselines import Schedule
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from envs.batch import BatchEnv, EnvSettings
-from envs.kernel import Books, Prices, held_weights, reset, step
+from envs.kernel import Books, Prices, Session, reset, trade_session, weights_of
 from evaluation.players import Cast, Players, Policies, make_players
 from evaluation.tape import BooksByScale, Part, Tape
 from market.bars import Bars, BoolArray, FloatArray
@@ -148,7 +148,8 @@ def run_agents_together(
         players = make_players(market, mandates, casts, sessions)
         env.reset(torch.tensor(start, device=market.device))
         tape = Tape(bars, market, env.books)
-        targets, ordered = _play(env, players, tape, sessions - 1)
+        ended = _some_end_early(start, sessions, market)
+        targets, ordered = _play(env, players, tape, sessions - 1, ended)
     names = tuple(mandate.name for mandate in mandates)
     parts = [
         Part(window.rows, {name: [(e, a) for e in place] for a, name in enumerate(names)})
@@ -202,13 +203,19 @@ def run_schedules_together(
         opened = torch.tensor(start, device=market.device)
         books = reset(opened, settings.capital, 1, market.n_assets)
         tape = Tape(bars, market, books)
+        close, worth = prices.close[opened].unsqueeze(1), books.cash
+        ended = _some_end_early(start, sessions, market)
         for i in range(sessions - 1):
-            held = held_weights(books, prices)
+            held = weights_of(books.shares * close, worth)
             moved = no_trade_band(weights[i], held, band)
             target = torch.where(rebalance[i, :, None, None], moved, held)
-            books, outcome = step(books, target, prices, settings.costs, scale)
+            session = Session.after(books.t, prices, settings.costs, close)
+            books, outcome = trade_session(books, target, held, session, settings.costs, scale)
             tape.record(books, outcome)
-            books = _inside(books, market)
+            close, worth = session.close, outcome.nav_after
+            if ended:
+                books = _inside(books, market)
+                close = prices.close[books.t].unsqueeze(1)
     place = count()
     return tape.cut(
         [
@@ -225,7 +232,7 @@ def run_schedules_together(
 
 
 def _play(
-    env: BatchEnv, players: Players | None, tape: Tape, decisions: int
+    env: BatchEnv, players: Players | None, tape: Tape, decisions: int, ended: bool
 ) -> tuple[FloatArray, BoolArray]:
     """Play all environments on; return what was asked for (T - 1, E, A, N) and what was ordered."""
     rest = torch.zeros(
@@ -234,12 +241,13 @@ def _play(
     targets, ordered = [], []
     for session in range(decisions):
         action = rest if players is None else players.act(env, session, rest)
-        held = held_weights(env.books, env.prices)
+        held = env.held
         target, outcome = env.trade(action)
         targets.append(target)
         ordered.append((target != held).any(-1))
         tape.record(env.books, outcome)
-        env.books = _inside(env.books, env.market)
+        if ended:
+            env.books = _inside(env.books, env.market)
     return torch.stack(targets).cpu().numpy(), torch.stack(ordered).cpu().numpy()
 
 
@@ -275,6 +283,11 @@ def _consecutive(sizes: Sequence[int]) -> list[range]:
     """Return the places that runs of those sizes take, one after the other."""
     stops = np.cumsum(sizes).tolist()
     return [range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
+
+
+def _some_end_early(start: Sequence[int], sessions: int, market: MarketTensors) -> bool:
+    """Return whether some window ends with the market before the longest one has ended."""
+    return max(start) + sessions > market.n_sessions
 
 
 def _inside(books: Books, market: MarketTensors) -> Books:
