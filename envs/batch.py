@@ -221,12 +221,17 @@ class BatchEnv:
             (E, A, N) the weights that were asked for, and what the step did.
         """
         now = self._now()
-        after = self._table.rows(now.books.t + 1)
-        session = session_between(now.record, self._table.record(after), self.prices.cash_return)
+        rows = self._table.rows(now.books.t + 1)
+        after = self._table.record(rows)
+        session = session_between(now.record, after, self.prices.cash_return)
         target, self.tilt, self.books, self.alive, outcome = self._trade(
             now.record.day, session, action, now.books, self.tilt, self.alive, now.held
         )
-        self._next = self.books, after
+        self._next = self.books, rows
+        worth = outcome.nav_after
+        self._known = _Now(
+            self.books, after, worth, weights_of(self.books.shares * after.close, worth)
+        )
         return target, outcome
 
     @property
