@@ -33,7 +33,7 @@ class Sizes:
 
 
 CPU = Sizes(
-    batches=(256, 1024, 4096),
+    batches=(256, 512, 1024),
     starts=8,
     replicas=16,
     minibatch_days=252,
@@ -53,8 +53,7 @@ CUDA = Sizes(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print what was found."""
     given = _parser().parse_args(arguments)
-    if given.threads is not None:
-        torch.set_num_threads(given.threads)
+    torch.set_num_threads(given.threads)
     results = measure(given, _sizes(given))
     for result in results:
         print(table(result.columns, result.rows), end="\n\n", flush=True)
@@ -123,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     found = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=found, help="default here: %(default)s")
-    parser.add_argument("--threads", type=_count, help="of torch on the CPU")
+    # A second thread waits for the first more than it computes, see docs/performance.md.
+    parser.add_argument("--threads", type=_count, default=1, help="of torch on the CPU")
     parser.add_argument("--repeats", type=_count, default=5, help="timed runs of each work")
     parser.add_argument("--agents", type=_count, default=3)
     parser.add_argument("--assets", type=_count, default=20)

@@ -120,6 +120,12 @@ def _equal_steps(bench: Bench) -> Result:
         )
 
 
+def _encoding(bench: Bench) -> Result:
+    from benchmarks import encoding
+
+    return encoding.run(bench.society, bench.repeats)
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
@@ -134,6 +140,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "pettingzoo": Benchmark("steps of one PettingZoo environment", _pettingzoo, cpu=True),
     "sample": Benchmark("sampling, beside RLlib's default path", _sample),
     "train": Benchmark("training end to end, beside RLlib's default path", _train),
+    "encoding": Benchmark("what encoding a day once for all its books saves", _encoding, cpu=True),
     "features": Benchmark("features of a large market: time and memory", _features, cpu=True),
     "backtest": Benchmark("a backtest beside all baselines", _backtest, cpu=True),
     "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
