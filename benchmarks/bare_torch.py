@@ -87,7 +87,7 @@ class BareLoop:
         clip = math.inf if settings.clip is None else settings.clip
         self._weights = LossWeights(clip, settings.value_weight, settings.anchor)
         self._optimisers = {
-            policy: torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+            policy: torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
             for policy, network in self.networks.items()
         }
         self._version = 0  # of the networks
@@ -116,7 +116,7 @@ class BareLoop:
             here = index.to(self._society.market.device)
             self._update(
                 {
-                    policy: {name: column[here] for name, column in batch.items()}
+                    policy: {name: column.index_select(0, here) for name, column in batch.items()}
                     for policy, batch in batches.items()
                 }
             )

@@ -48,6 +48,11 @@ class CostModel:
         """Return whether the model needs the average daily traded value."""
         return self.impact > 0.0
 
+    @property
+    def linear_rate(self) -> float:
+        """Return commission plus half the spread, a fraction of traded notional."""
+        return (self.commission_bp + 0.5 * self.spread_bp) * BASIS_POINT
+
 
 def require_traded_value(model: CostModel, data: "Dataset") -> None:
     """Refuse a cost model with impact where a name can be bought whose traded value is unknown.
@@ -127,36 +132,18 @@ def impact_rate(trade: Tensor, unit: Tensor) -> Tensor:
     return torch.where(flow == 0.0, 0.0, flow.sign() * flow.abs().sqrt() * unit)
 
 
-def side_cost(
-    notional: Tensor, total: Tensor, model: CostModel, scale: Tensor, rate: Tensor | None
-) -> Tensor:
-    """Return the (E, A) cost of the buys, or of the sells, of a basket.
-
-    Args:
-        notional: (E, A, N) what is traded on that side, >= 0.
-        total: (E, A) its sum.
-        model: the rates.
-        scale: (E, 1) multiple of the whole model.
-        rate: (E, 1, N) impact that this side pays, >= 0, or None.
-    """
-    linear = total * ((model.commission_bp + 0.5 * model.spread_bp) * BASIS_POINT)
-    return (linear if rate is None else linear + (notional * rate).sum(-1)) * scale
-
-
 def trading_cost(
-    trade: Tensor, model: CostModel, scale: Tensor, rate: Tensor | None
+    traded: Tensor, impact: Tensor | None, model: CostModel, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return commission, half spread and impact of a basket, each (E, A).
 
     Args:
-        trade: (E, A, N) signed notional.
+        traded: (E, A) buys plus sells.
+        impact: (E, A) notional times `impact_rate`, of the trades with the flow; None if free.
         model: the rates.
         scale: (E, 1) multiple of the whole model, for cost sensitivity in one pass.
-        rate: what `impact_rate` returned.
     """
-    traded = trade.abs().sum(-1) * scale
-    commission = traded * (model.commission_bp * BASIS_POINT)
-    spread = traded * (0.5 * model.spread_bp * BASIS_POINT)
-    if rate is None:
-        return commission, spread, torch.zeros_like(traded)
-    return commission, spread, (trade * rate).clamp(min=0.0).sum(-1) * scale
+    scaled = traded * scale
+    commission = scaled * (model.commission_bp * BASIS_POINT)
+    spread = scaled * (0.5 * model.spread_bp * BASIS_POINT)
+    return commission, spread, torch.zeros_like(scaled) if impact is None else impact * scale

@@ -6,6 +6,7 @@ per environment; the market arrays are shared. Money is float64. No clock, no ra
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from envs.costs import (
     CostModel,
     borrow_cost,
     impact_rate,
-    side_cost,
     trading_cost,
     unit_impact,
 )
@@ -225,19 +225,27 @@ def trade_session(
     # Exactly what is held is no order: trading back to it at a price that has moved since would
     # turn every no-trade band into a daily rebalance.
     ordered = torch.where(target != weights, session.tradable, 0.0)
-    trade, cost = _solve_trades(target, ordered, held, cash, nav_at_fill, session, model, scale)
-    paid = CostBreakdown(*cost, borrow)
+    done = _solve_trades(target, ordered, held, cash, nav_at_fill, session, model, scale)
 
     # Sold is sold: a remnant of rounding would still count as a position with an entry and an age.
-    shares = torch.where(trade == -held, 0.0, shares + trade * session.per_fill)
-    cash = cash - trade.sum(-1) - sum(cost)
+    shares = torch.where(done.trade == -held, 0.0, shares + done.trade * session.per_fill)
+    cash = cash - done.spent - sum(done.cost)
     nav_after = nav(cash, shares, session.close)
-    turnover = trade.abs().sum(-1) / _divisor(nav_at_fill)
+    turnover = done.traded / _divisor(nav_at_fill)
     peak_nav = torch.maximum(books.peak_nav, nav_after)
     return (
         Books(books.t + 1, cash, shares, peak_nav),
-        Outcome(nav_before, nav_after, paid, turnover, trade),
+        Outcome(nav_before, nav_after, CostBreakdown(*done.cost, borrow), turnover, done.trade),
     )
+
+
+class _Trades(NamedTuple):
+    """A basket per book: (E, A, N) trades, and (E, A) buys plus sells, buys less sells, costs."""
+
+    trade: Tensor
+    traded: Tensor
+    spent: Tensor
+    cost: tuple[Tensor, Tensor, Tensor]
 
 
 def _divisor(value: Tensor) -> Tensor:
@@ -260,7 +268,7 @@ def _solve_trades(
     session: Session,
     model: CostModel,
     scale: Tensor,
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+) -> _Trades:
     """Find trades that reach the target as a fraction of NAV after their own cost.
 
     Cost depends on the trades, NAV after cost on the cost, and impact on everybody's trades: a
@@ -272,25 +280,27 @@ def _solve_trades(
     spendable = cash + (target.sum(-1) - 1.0).clamp(min=0.0) * nav_at_fill
     asked, given = settled(target * ordered), settled(held * ordered)
     asked_total = asked.sum(-1)
+    linear = scale * model.linear_rate
 
     paid, filled = torch.zeros_like(cash), torch.ones_like(cash)  # cost; share of the buys
-    rate = buy_rate = sell_rate = None
+    up = down = None  # impact rates of buys and of sells
     for later in reversed(range(PASSES if session.unit_impact is None else PASSES_WITH_IMPACT)):
         wanted = asked * (nav_at_fill - paid).unsqueeze(-1) - given
         buys = wanted.clamp(min=0.0)
         sells = buys - wanted
         if session.unit_impact is not None:
             rate = settled(impact_rate(buys * filled.unsqueeze(-1) - sells, session.unit_impact))
-            buy_rate, sell_rate = rate.clamp(min=0.0), (-rate).clamp(min=0.0)
+            up, down = rate.clamp(min=0.0), (-rate).clamp(min=0.0)
         bought, sold = buys.sum(-1), sells.sum(-1)
-        buying = side_cost(buys, bought, model, scale, buy_rate)
-        selling = side_cost(sells, sold, model, scale, sell_rate)
+        buy_impact, sell_impact = _impact(buys, up), _impact(sells, down)
+        buying = _cost(bought, buy_impact, linear, scale)
+        selling = _cost(sold, sell_impact, linear, scale)
         if later:
             asked_buys = torch.where(wanted > 0.0, asked, 0.0)
             less = asked_buys.sum(-1)
             more = asked_total - less
-            cheaper = side_cost(asked_buys, less, model, scale, buy_rate)
-            dearer = side_cost(asked - asked_buys, more, model, scale, sell_rate)
+            cheaper = _cost(less, _impact(asked_buys, up), linear, scale)
+            dearer = _cost(more, _impact(asked - asked_buys, down), linear, scale)
             change = (filled * buying + selling - paid) / (1.0 + filled * cheaper - dearer)
             paid = settled(paid + change)
             bought, sold = bought - less * change, sold + more * change
@@ -298,5 +308,23 @@ def _solve_trades(
         # Nothing is owed after this, however far the passes are from the fixed point.
         affordable = (spendable + sold - selling) / (bought + buying).clamp(min=SMALLEST_SUM)
         filled = settled(affordable.clamp(0.0, 1.0))
-    trade = settled(buys * filled.unsqueeze(-1) - sells)
-    return trade, trading_cost(trade, model, scale, rate)
+    bought = filled * bought
+    impact = None
+    if buy_impact is not None and sell_impact is not None:
+        impact = filled * buy_impact + sell_impact
+    return _Trades(
+        trade=settled(buys * filled.unsqueeze(-1) - sells),
+        traded=bought + sold,
+        spent=bought - sold,
+        cost=trading_cost(bought + sold, impact, model, scale),
+    )
+
+
+def _impact(notional: Tensor, rate: Tensor | None) -> Tensor | None:
+    """Return the (E, A) impact of one side of a basket, before scaling."""
+    return None if rate is None else (notional * rate).sum(-1)
+
+
+def _cost(total: Tensor, impact: Tensor | None, linear: Tensor, scale: Tensor) -> Tensor:
+    """Return the (E, A) cost of one side of a basket."""
+    return total * linear if impact is None else total * linear + impact * scale

@@ -25,8 +25,8 @@ ADV = tensor([[[1e6, 2e6, 5e6, 1e7]]])
 def costs_of(trade: torch.Tensor, model: CostModel, scale: torch.Tensor = ONE) -> torch.Tensor:
     """Return commission, spread and impact of (E, A, N) trades, (3, E, A)."""
     unit = unit_impact(model, VOLATILITY, ADV)
-    rate = None if unit is None else impact_rate(trade, unit)
-    return torch.stack(trading_cost(trade, model, scale, rate))
+    impact = None if unit is None else (trade * impact_rate(trade, unit)).clamp(min=0.0).sum(-1)
+    return torch.stack(trading_cost(trade.abs().sum(-1), impact, model, scale))
 
 
 # Dyadic, so that flows sum exactly: near a flow of 0 the square root magnifies rounding.
