@@ -94,18 +94,14 @@ def run(
     """
     if batches is None:
         batches = CUDA_BATCHES if torch.device(device).type == "cuda" else BATCHES
-    found = [_Batch(new_env, n_envs, repeats, compiled) for n_envs in batches]
-    plain = (COMPILED, EAGER) if compiled else (EAGER,)
-    best = max(found, key=lambda batch: max(batch.rate(kind) for kind in plain))
-    kind = max(plain, key=best.rate)
-    together = {
-        name: best.times[name] if processes == 1 else _at_once(best.works[name], processes, repeats)
-        for name in (kind, MATERIALISED)
-    }
-    steps = processes * best.agent_steps
+    kind = COMPILED if compiled else EAGER
+    found = [_Batch(new_env, n_envs, repeats, compiled, processes) for n_envs in batches]
+    best = max(found, key=lambda batch: batch.rate_together(kind))
+    whole = max(batch.rate_together(MATERIALISED) for batch in found)
+    steps, together = processes * best.agent_steps, best.together[kind]
     figures: dict[str, object] = {
-        "agent_steps_per_s": round(steps / together[kind].median),
-        "materialised_per_s": round(steps / together[MATERIALISED].median),
+        "agent_steps_per_s": round(best.rate_together(kind)),
+        "materialised_per_s": round(whole),
         "processes": processes,
         "one_process_per_s": round(best.rate(kind)),
         "batch": best.n_envs,
@@ -116,21 +112,23 @@ def run(
         figures["compiled_per_s"] = max(round(batch.rate(COMPILED)) for batch in found)
         figures["compile_seconds"] = round(best.compile_seconds, 1)
     figures |= {
-        "agent_steps_per_s_low": round(steps / together[kind].high),
-        "agent_steps_per_s_high": round(steps / together[kind].low),
+        "agent_steps_per_s_low": round(steps / together.high),
+        "agent_steps_per_s_high": round(steps / together.low),
         "agents": best.n_agents,
         "assets": best.n_assets,
         "sessions": best.sessions,
         "repeats": repeats,
     }
-    columns = ("environments", "kernel", "agent steps/s", "slowest", "fastest")
+    columns = ("environments", "kernel", "one process", "agent steps/s", "slowest", "fastest")
     return Result("kernel", figures, columns, tuple(row for batch in found for row in batch.rows()))
 
 
 class _Batch:
     """The timings of one number of environments."""
 
-    def __init__(self, new_env: NewEnv, n_envs: int, repeats: int, compiled: bool) -> None:
+    def __init__(
+        self, new_env: NewEnv, n_envs: int, repeats: int, compiled: bool, processes: int
+    ) -> None:
         env = new_env(False)
         works = {EAGER: Episodes(env, n_envs)}
         self.compile_seconds = 0.0
@@ -140,28 +138,39 @@ class _Batch:
             works[COMPILED] = Episodes(env, n_envs)
             self.compile_seconds = _first_steps(works[COMPILED])
         works[MATERIALISED] = Episodes(env, n_envs, materialise=True)
-        self.works = works
         self.n_envs, self.n_agents, self.n_assets = n_envs, env.n_agents, env.market.n_assets
         self.sessions, self.agent_steps = works[EAGER].sessions, works[EAGER].agent_steps
         self.times: dict[str, Timing] = interleaved(
             {name: episodes.play for name, episodes in works.items()}, repeats
         )
+        self.processes = processes
+        self.together = self.times
+        if processes > 1:
+            self.together = {
+                name: _at_once(episodes, processes, repeats) for name, episodes in works.items()
+            }
 
     def rate(self, kind: str) -> float:
         """Return the agent steps per second of one kind, at its median."""
         return self.agent_steps / self.times[kind].median
 
+    def rate_together(self, kind: str) -> float:
+        """Return likewise the rate of all processes at once."""
+        return self.processes * self.agent_steps / self.together[kind].median
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return the lines of the table."""
+        steps = self.processes * self.agent_steps
         return [
             (
                 f"{self.n_envs:,}",
                 kind,
                 f"{self.rate(kind):,.0f}",
-                f"{self.agent_steps / timing.high:,.0f}",
-                f"{self.agent_steps / timing.low:,.0f}",
+                f"{self.rate_together(kind):,.0f}",
+                f"{steps / timing.high:,.0f}",
+                f"{steps / timing.low:,.0f}",
             )
-            for kind, timing in self.times.items()
+            for kind, timing in self.together.items()
         ]
 
 
