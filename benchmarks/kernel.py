@@ -94,9 +94,12 @@ def run(
     """
     if batches is None:
         batches = CUDA_BATCHES if torch.device(device).type == "cuda" else BATCHES
-    kind = COMPILED if compiled else EAGER
     found = [_Batch(new_env, n_envs, repeats, compiled, processes) for n_envs in batches]
-    best = max(found, key=lambda batch: batch.rate_together(kind))
+    kinds = (COMPILED, EAGER) if compiled else (EAGER,)
+    best, kind = max(
+        ((batch, kind) for batch in found for kind in kinds),
+        key=lambda pair: pair[0].rate_together(pair[1]),
+    )
     whole = max(batch.rate_together(MATERIALISED) for batch in found)
     steps, together = processes * best.agent_steps, best.together[kind]
     figures: dict[str, object] = {

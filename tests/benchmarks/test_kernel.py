@@ -68,3 +68,12 @@ def test_both_kinds_of_environment_are_asked_for() -> None:
     assert asked == [False, True]
     best = max(found.figures["eager_per_s"], found.figures["compiled_per_s"])  # type: ignore[call-overload]
     assert found.figures["agent_steps_per_s"] == best
+
+
+def test_processes_at_once_count_together() -> None:
+    figures = kernel.run(new_env, "cpu", 2, (2,), compiled=False, processes=2).figures
+    assert figures["processes"] == 2
+    low, rate = figures["agent_steps_per_s_low"], figures["agent_steps_per_s"]
+    high = figures["agent_steps_per_s_high"]
+    assert isinstance(low, int) and isinstance(rate, int) and isinstance(high, int)
+    assert 0 < low <= rate <= high
