@@ -6,18 +6,33 @@ environments are innermost in memory: tensors keep the axes (E, A, N) and have t
 """
 
 import importlib
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from market.errors import InputError
+
+VERSIONS = 64  # of one compiled function
+
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Return the function compiled as one graph for the shapes of each call."""
+    """Return the function compiled as one graph for the shapes of each call.
+
+    Raises:
+        InputError: if there is no C++ compiler; a GPU's code needs one as well.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise InputError("env.compile=true needs a C++ compiler (g++), and none was found")
     importlib.import_module("torch._inductor.inductor_prims")  # defines what `settled` calls
+    # Every pass of a training steps an environment of its own, and each is a version to keep.
+    config = importlib.import_module("torch._dynamo").config
+    config.recompile_limit = max(config.recompile_limit, VERSIONS)
     return cast(Function, torch.compile(function, dynamic=False, fullgraph=True))
 
 

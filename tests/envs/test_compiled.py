@@ -12,6 +12,7 @@ from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
 from envs.batch import BatchEnv, EnvSettings
 from envs.costs import CostModel
+from market.errors import InputError
 from risk.breakers import BreakerRules
 from risk.exits import ExitRules
 
@@ -62,6 +63,14 @@ def test_a_compiled_environment_shows_what_the_eager_one_shows(
     books = compiled.books.shares
     if n_envs > 1:  # and its books stay laid out for the next step
         assert books.stride() == (1, n_envs, n_envs * books.shape[1])
+
+
+def test_a_machine_without_a_compiler_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, random_market: Build, batch: Build, settings: Build
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match=r"env\.compile=true needs a C\+\+ compiler"):
+        batch(random_market(2, sessions=80), settings=replace(settings(), compile=True))
 
 
 def test_rules_act_in_a_compiled_environment(
