@@ -19,7 +19,7 @@ from benchmarks.measure import Result, interleaved
 from training import columns
 from training.loss import mean_actions
 from training.seeds import generator_of
-from training.society import Society, encode_days
+from training.society import Society
 
 BOOKS = (4, 8, 16, 32, 64)
 Batch = Mapping[str, Tensor]
@@ -39,49 +39,37 @@ def run(
     """
     market, device = society.market, society.market.device
     network = next(iter(society.new_networks(seed).values())).to(device)
-    works: dict[str, Callable[[], object]] = {}
-    for count in books:
-        batch = _batch(market, days, count, generator_of(seed, "books"))
-        works |= {
-            f"plain {count}": partial(_passes, partial(plain_mean_actions, network, market, batch)),
-            f"shared {count}": partial(
-                _passes, partial(mean_actions, network, market, batch, bfloat16=False)
-            ),
-            f"plain market {count}": partial(
-                _passes, partial(_encode_each, network, market, batch)
-            ),
-            f"shared market {count}": partial(_passes, partial(_encode, network, market, batch)),
-        }
-    times = {name: timing.median for name, timing in interleaved(works, repeats).items()}
-    gains = {count: times[f"plain {count}"] / times[f"shared {count}"] for count in books}
+    batches = {count: _batch(market, days, count, generator_of(seed, "books")) for count in books}
 
-    def exponent(name: str) -> float:
+    def seconds(actions: Callable[[PolicyNetwork, MarketTensors, Batch], Tensor]) -> list[float]:
+        """Return the medians; what one kind frees would slow down the other beside it."""
+        works = {
+            str(count): partial(_passes, partial(actions, network, market, batch))
+            for count, batch in batches.items()
+        }
+        return [timing.median for timing in interleaved(works, repeats).values()]
+
+    shared, plain = seconds(partial(mean_actions, bfloat16=False)), seconds(plain_mean_actions)
+    gains = [whole / once for whole, once in zip(plain, shared, strict=True)]
+
+    def exponent(times: Sequence[float]) -> float:
         """Return the slope of log time over log books."""
-        seconds = [times[f"{name} {count}"] for count in books]
-        return round(float(np.polyfit(np.log(books), np.log(seconds), 1)[0]), 3)
+        return round(float(np.polyfit(np.log(books), np.log(times), 1)[0]), 3)
 
     figures: dict[str, object] = {
-        "gain": round(gains[books[-1]], 2),
-        "market_exponent": exponent("shared market"),
-        "plain_market_exponent": exponent("plain market"),
-        "shared_exponent": exponent("shared"),
-        "plain_exponent": exponent("plain"),
+        "gain": round(gains[-1], 2),
+        "shared_exponent": exponent(shared),
+        "plain_exponent": exponent(plain),
         "days": days,
         "books": books[-1],
         "assets": market.n_assets,
         "repeats": repeats,
     }
-    names = ("plain", "shared", "plain market", "shared market")
     rows = tuple(
-        (
-            str(count),
-            *(f"{1e3 * times[f'{name} {count}']:.2f}" for name in names),
-            f"{gains[count]:.1f}",
-        )
-        for count in books
+        (str(count), f"{1e3 * whole:.2f}", f"{1e3 * once:.2f}", f"{gain:.1f}")
+        for count, whole, once, gain in zip(books, plain, shared, gains, strict=True)
     )
-    heads = tuple(f"{name}, ms" for name in names)
-    return Result("encoding", figures, ("books a day", *heads, "gain"), rows)
+    return Result("encoding", figures, ("books a day", "plain, ms", "shared, ms", "gain"), rows)
 
 
 def plain_mean_actions(network: PolicyNetwork, market: MarketTensors, batch: Batch) -> Tensor:
@@ -100,12 +88,6 @@ def _encode_each(network: PolicyNetwork, market: MarketTensors, batch: Batch) ->
         _each(market.market_features, batch),
         _each(market.investable, batch),
     )
-
-
-def _encode(network: PolicyNetwork, market: MarketTensors, batch: Batch) -> Tensor:
-    """Return the members' scores (D, S, N) of the distinct days."""
-    days = torch.unique(batch[columns.DAY])
-    return encode_days(network, market, days, bfloat16=False).scores
 
 
 def _each(values: Tensor, batch: Batch) -> Tensor:

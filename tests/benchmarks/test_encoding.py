@@ -13,4 +13,4 @@ def test_encoding_every_book_costs_more_the_more_books_a_day_has() -> None:
     found = encoding.run(made, repeats=3, days=16, books=(2, 8, 32))
     assert [row[0] for row in found.rows] == ["2", "8", "32"]
     assert found.figures["gain"] > 2.0
-    assert found.figures["plain_market_exponent"] > found.figures["market_exponent"] + 0.3
+    assert found.figures["plain_exponent"] > found.figures["shared_exponent"] + 0.3
