@@ -16,6 +16,7 @@ from risk.memory_layout import settled
 from risk.projection import LimitTensors, SectorTensors, project
 
 SMALLEST_DISTANCE = 1e-12
+AT_THE_EDGE = 1e-9  # distance, a fraction of NAV
 SMALLEST_SUM = 1e-100  # far below exp(-100), the least that a tilt leaves of a base portfolio
 
 
@@ -179,7 +180,10 @@ def no_trade_band(target: Tensor, held: Tensor, band: Tensor) -> Tensor:
     tensor([0.2500, 0.2500])
     """
     distance = (target - held).abs().sum(-1)
-    moved = settled((distance - band).clamp_min(0.0) / distance.clamp_min(SMALLEST_DISTANCE))
+    # A book that was moved to the edge of its band yesterday stands there to the last bit, or one
+    # beside it: rounding must not decide whether it trades.
+    beyond = torch.where(distance > band + AT_THE_EDGE, distance - band, 0.0)
+    moved = settled(beyond / distance.clamp_min(SMALLEST_DISTANCE))
     return torch.lerp(held, target, moved.unsqueeze(-1))  # exactly `held` at 0, `target` at 1
 
 

@@ -336,3 +336,10 @@ def test_a_move_ends_at_the_edge_of_the_band(
 def test_without_a_band_the_target_is_reached_bit_for_bit() -> None:
     held, target = torch.linspace(0.1, 0.3, 5).double(), torch.linspace(0.2, 0.05, 5).double()
     assert torch.equal(no_trade_band(target, held, torch.zeros(())), target)
+
+
+def test_a_book_at_the_edge_of_its_band_is_left_alone_whatever_the_rounding() -> None:
+    target = torch.tensor([0.5, 0.0], dtype=torch.float64)
+    for rounding in (-1e-16, 0.0, 1e-16, 1e-12):
+        held = torch.tensor([0.45 - rounding, 0.0], dtype=torch.float64)
+        assert torch.equal(no_trade_band(target, held, torch.tensor(0.05)), held)
