@@ -148,10 +148,6 @@ class ActionMap:
         )
         return no_trade_band(target, held, self._band * (1.0 - command.abs())), tilt
 
-    def rule_exposure(self, t: Tensor) -> Tensor:
-        """Return the (E, A) invested fraction of the mandates' rules at sessions `t` (E,)."""
-        return self._rule[t]
-
     def base_weights(self, t: Tensor) -> Tensor:
         """Return the (E, A, N) base portfolios: sums of 1, or zeros for a mandate without one."""
         return self._base[self._kind, t.unsqueeze(-1)] * self.has_base

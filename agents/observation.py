@@ -91,30 +91,23 @@ class ObservationSpec:
         )
 
 
-def book_observation(
-    action_map: ActionMap, held: Tensor, tilt: Tensor, drawdown: Tensor, t: Tensor
+def observe_books(
+    action_map: ActionMap, day: Day, held: Tensor, tilt: Tensor, drawdown: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return what the agents see of their own books at the close of session `t`.
+    """Return what the agents see of their own books at the close of a session.
 
     Args:
-        action_map: gives the mandates' base portfolios and rules.
-        held: (E, A, N) weights at the close of `t`.
+        action_map: of the mandates.
+        day: what the market gives at that close.
+        held: (E, A, N) weights at the close.
         tilt: (E, A, N) the averaged scores.
         drawdown: (E, A) fraction of the peak NAV, in [0, 1].
-        t: (E,) int64.
 
     Returns:
         (E, A, N, 2) float32: distance of the weight to the base portfolio at the rule's exposure
         in units of an equal weight, and the tilt; and (E, A, 5) float32: exposure, rule's
         exposure, drawdown, target volatility and market volatility, each of order one.
     """
-    return observe_books(action_map, action_map.day(t), held, tilt, drawdown)
-
-
-def observe_books(
-    action_map: ActionMap, day: Day, held: Tensor, tilt: Tensor, drawdown: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what `book_observation` returns, for a day at hand."""
     names = day.investable.sum(-1).clamp_min(1.0)[:, None, None]  # (E, 1, 1)
     due = day.base * (day.rule.unsqueeze(-1) * action_map.has_base)
     assets = [_narrowed((held - due) * names), _narrowed(tilt)]

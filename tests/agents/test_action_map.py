@@ -134,7 +134,7 @@ def test_an_action_of_zeros_is_the_rule_up_to_the_band(
     action_map = ActionMap(mandates, market)
     t = torch.tensor([5])
     held = _cash(mandates, market)
-    rule = action_map.rule_exposure(t)
+    rule = action_map.day(t).rule
     assert torch.allclose(rule, torch.tensor([[0.5, 0.75]], dtype=torch.float64))
     target, tilt = action_map(torch.zeros(1, 2, 21), held, held, t)
     inverse = 1.0 / market.volatility[5]

@@ -6,9 +6,16 @@ import torch
 from agents.action_map import ActionMap
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from agents.observation import BOOK_CLIP, Blocks, ObservationSpec, book_observation
+from agents.observation import BOOK_CLIP, Blocks, ObservationSpec, observe_books
 
 Draw = Callable[..., MarketTensors]
+
+
+def observed(
+    action_map: ActionMap, t: torch.Tensor, *books: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what is seen of books (held, tilt, drawdown) at the close of sessions `t`."""
+    return observe_books(action_map, action_map.day(t), *books)
 
 
 @pytest.fixture
@@ -25,8 +32,10 @@ def _held(action_map: ActionMap, rows: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_book_at_its_rule_sees_a_distance_of_zero(action_map: ActionMap) -> None:
     t = torch.arange(4)
-    held = action_map.base_weights(t) * action_map.rule_exposure(t).unsqueeze(-1)
-    asset, book = book_observation(action_map, held, torch.zeros_like(held), held.sum(-1) * 0, t)
+    held = action_map.base_weights(t) * action_map.day(t).rule.unsqueeze(-1)
+    asset, book = observe_books(
+        action_map, action_map.day(t), held, torch.zeros_like(held), held.sum(-1) * 0
+    )
     assert asset.abs().max().item() < 1e-6
     assert torch.allclose(book[:, :2, 0], book[:, :2, 1])  # the exposure is the rule's
 
@@ -35,11 +44,13 @@ def test_the_distance_is_measured_in_equal_weights_of_the_investable_names(
     action_map: ActionMap,
 ) -> None:
     t = torch.tensor([2])
-    held = action_map.base_weights(t) * action_map.rule_exposure(t).unsqueeze(-1)
+    held = action_map.base_weights(t) * action_map.day(t).rule.unsqueeze(-1)
     n = int(action_map.market.investable[2].sum())
     assert n < 10
     held[0, 1, 4] += 1.0 / n
-    asset, _ = book_observation(action_map, held, torch.zeros_like(held), held.sum(-1) * 0, t)
+    asset, _ = observe_books(
+        action_map, action_map.day(t), held, torch.zeros_like(held), held.sum(-1) * 0
+    )
     assert asset[0, 1, 4, 0].item() == pytest.approx(1.0, abs=1e-6)
 
 
@@ -47,10 +58,10 @@ def test_the_book_is_its_exposure_rule_drawdown_target_and_market(action_map: Ac
     t = torch.tensor([7, 8])
     held = _held(action_map, 2)
     drawdown = torch.tensor([[0.1, 0.2, 0.9], [0.0, 0.05, 0.3]], dtype=torch.float64)
-    _, book = book_observation(action_map, held, torch.zeros_like(held), drawdown, t)
+    _, book = observed(action_map, t, held, torch.zeros_like(held), drawdown)
     volatility = action_map.market.market_volatility[t]
     assert torch.allclose(book[..., 0], held.sum(-1).float())
-    assert torch.allclose(book[..., 1], action_map.rule_exposure(t).float())
+    assert torch.allclose(book[..., 1], action_map.day(t).rule.float())
     assert torch.allclose(book[..., 2], (drawdown * 10).clamp(max=3).float())
     assert torch.allclose(book[0, :, 3], torch.tensor([0.4, 0.9, 0.9]))
     assert torch.allclose(book[..., 4], (2 * volatility)[:, None].expand(2, 3).float())
@@ -60,7 +71,7 @@ def test_everything_is_float32_and_bounded(action_map: ActionMap) -> None:
     t = torch.arange(5)
     held = 50.0 * _held(action_map, 5)
     tilt = torch.full_like(held, -1.0)
-    asset, book = book_observation(action_map, held, tilt, held.sum(-1), t)
+    asset, book = observed(action_map, t, held, tilt, held.sum(-1))
     for block in (asset, book):
         assert block.dtype == torch.float32
         assert block.abs().max().item() <= BOOK_CLIP
@@ -71,7 +82,7 @@ def test_a_flat_observation_splits_into_its_blocks(action_map: ActionMap) -> Non
     market = action_map.market
     t = torch.tensor([3, 9])
     held = _held(action_map, 2)
-    asset, book = book_observation(action_map, held, held, held.sum(-1), t)
+    asset, book = observed(action_map, t, held, held, held.sum(-1))
     spec = ObservationSpec(
         market.n_assets, market.asset_features.shape[-1], market.market_features.shape[-1], 3.0
     )
