@@ -71,7 +71,7 @@ class SessionTable:
         costs: whose impact is tabled.
         action_map: whose base portfolios and rules are tabled.
         first: the first session that may be gathered.
-        environments_inside: whether environments are to be innermost in memory, for compiled loops
+        inside: whether environments are to be innermost in memory, for compiled loops
             that run along them; the eager operations prefer the order of the axes.
     """
 
@@ -82,7 +82,7 @@ class SessionTable:
         costs: CostModel,
         action_map: ActionMap,
         first: int,
-        environments_inside: bool,
+        inside: bool,
     ) -> None:
         rows = slice(first, market.n_sessions)
         everything = action_map.day(torch.arange(first, market.n_sessions, device=market.device))
@@ -105,7 +105,7 @@ class SessionTable:
             "market_day": (1.0 + market.reference_return) / (1.0 + night) - 1.0,
         }
         self._first = first
-        self._inside = environments_inside
+        self._inside = inside
         self._assets, self._agents = everything.base.shape[-1], everything.base.shape[1]
         self._by_asset, self._by_session = tuple(by_asset), tuple(by_session)
         columns = [table[rows].to(torch.float64) for table in by_asset.values()]
