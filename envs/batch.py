@@ -234,6 +234,22 @@ class BatchEnv:
         )
         return target, outcome
 
+    def decide(self, action: Tensor) -> Tensor:
+        """Return what `trade` would ask for, in the last session known, which has no next fill.
+
+        Exits and breakers count this decision: there is one such call, and no step after it.
+        """
+        now = self._now()
+        target, self.tilt = self._decide(
+            now.record.day, action, now.books, self.tilt, self.alive, now.held
+        )
+        return target
+
+    @property
+    def worth(self) -> Tensor:
+        """Return the (E, A) NAV of the books at the close of the current row."""
+        return self._now().worth
+
     @property
     def held(self) -> Tensor:
         """Return the (E, A, N) weights of the positions at the close of the current row."""
@@ -299,10 +315,7 @@ class BatchEnv:
         held: Tensor,
     ) -> tuple[Tensor, Tensor, Books, Tensor, Outcome]:
         """Return the target, the new tilt, books and living, and the outcome."""
-        target, tilt = self.action_map.on(day, action, held, tilt)
-        if self.rules is not None:
-            target = self.rules.apply(target, before, self.prices)
-        target = settled(torch.where(alive.unsqueeze(-1), target, 0.0))
+        target, tilt = self._decide(day, action, before, tilt, alive, held)
         books, outcome = trade_session(
             before, target, held, session, self.settings.costs, self.scale
         )
@@ -310,6 +323,15 @@ class BatchEnv:
             self.rules.update(before, books, outcome, self.prices)
         survives = outcome.nav_after > self.settings.ruin * self.settings.capital
         return target, tilt, books, alive & survives, outcome
+
+    def _decide(
+        self, day: Day, action: Tensor, books: Books, tilt: Tensor, alive: Tensor, held: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the target after limits, band, exits and breakers, and the new tilt."""
+        target, tilt = self.action_map.on(day, action, held, tilt)
+        if self.rules is not None:
+            target = self.rules.apply(target, books, self.prices)
+        return settled(torch.where(alive.unsqueeze(-1), target, 0.0)), tilt
 
     def _observed(
         self, day: Day, books: Books, tilt: Tensor, held: Tensor, worth: Tensor

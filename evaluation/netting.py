@@ -1,5 +1,7 @@
 """The ensemble: the agents' books netted to one account, as schedules for the kernel."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +14,49 @@ from market.bars import BoolArray, FloatArray
 SHARE_BAND = 0.05
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Netting:
+    """How the agents' books come together in one account.
+
+    Args:
+        shares: (T, A) of the capital.
+        weights: (T, N) of the account.
+        rebalance: (T,) the account trades after the close: an agent that it listens to does, or
+            the shares have moved by more than `SHARE_BAND` since it last did.
+    """
+
+    shares: FloatArray
+    weights: FloatArray
+    rebalance: BoolArray
+
+
+def netting(
+    nav: FloatArray,
+    targets: FloatArray,
+    ordered: BoolArray,
+    mixer: Mixer,
+    regime: NDArray[np.int64],
+) -> Netting:
+    """Net the agents' books by a mixer.
+
+    Args:
+        nav: (T, A) of the agents' own books.
+        targets: (T, A, N) weights that they ask for.
+        ordered: (T, A) the target differs from what is held.
+        mixer: capital shares, causal.
+        regime: (T,) of the sessions.
+    """
+    returns = np.zeros_like(nav)
+    returns[1:] = nav[1:] / nav[:-1] - 1.0
+    shares = mixer.shares(returns, regime)
+    listened: BoolArray = np.any(ordered & (shares > 0.0), axis=1)
+    return Netting(shares, net(targets, shares), _with_moved_shares(listened, shares))
+
+
 def ensemble_schedules(
     result: AgentsResult, mixer: Mixer, regime: NDArray[np.int64]
 ) -> tuple[Schedule, ...]:
     """Return the agents' netted targets, one schedule per cost scale.
-
-    The ensemble trades when an agent that it listens to trades, or when the capital shares have
-    moved by more than `SHARE_BAND` since it last did.
 
     Args:
         result: the agents' own books.
@@ -28,12 +66,8 @@ def ensemble_schedules(
     schedules = []
     for s in range(len(result.scales)):
         nav = np.column_stack([result.books[name][s].nav for name in result.names])
-        returns = np.zeros_like(nav)
-        returns[1:] = nav[1:] / nav[:-1] - 1.0
-        shares = mixer.shares(returns, regime)
-        listened: BoolArray = np.any(result.ordered[:, s] & (shares > 0.0), axis=1)
-        weights = net(result.targets[:, s], shares)
-        schedules.append(Schedule(weights, _with_moved_shares(listened, shares)))
+        netted = netting(nav, result.targets[:, s], result.ordered[:, s], mixer, regime)
+        schedules.append(Schedule(netted.weights, netted.rebalance))
     return tuple(schedules)
 
 
