@@ -17,11 +17,13 @@ from agents.manifest import (
     HASHES,
     MANIFEST,
     PARAMETERS,
+    Contents,
     Manifest,
     first_difference,
     hashes_of,
     parse_manifest,
     read_verified,
+    require_whole,
 )
 from agents.networks import PolicyNetwork
 from market.errors import InputError
@@ -36,11 +38,13 @@ class Artefact:
 
     Args:
         folder: where it was read from.
+        sha256: its identity, 64 hexadecimal digits.
         manifest: mandates, features, ensemble and origin.
         networks: policy -> network with frozen parameters; none for a policy at the rule.
     """
 
     folder: Path
+    sha256: str
     manifest: Manifest
     networks: Mapping[str, PolicyNetwork]
 
@@ -72,26 +76,44 @@ def save(folder: Path, networks: Mapping[str, PolicyNetwork], manifest: Manifest
     _write_whole(folder, {**contents, HASHES: hashes_of(contents)})
 
 
-def load(folder: Path) -> Artefact:
+def load(folder: Path, public_key: Path | None = None) -> Artefact:
     """Read an artefact.
 
+    Args:
+        folder: holds its files.
+        public_key: PEM file of who must have signed it; None does not ask.
+
     Raises:
-        InputError: naming the file that is missing, damaged, of another format, or does not fit
-            the manifest.
+        InputError: naming the file that is missing, damaged, not signed, of another format, or
+            does not fit the manifest.
     """
-    contents = read_verified(folder)
-    manifest = parse_manifest(folder, contents)
+    return parse(read_verified(folder, public_key), str(folder))
+
+
+def parse(contents: Contents, origin: str) -> Artefact:
+    """Turn the bytes of an artefact into policies; the hashes are compared once more.
+
+    Args:
+        contents: from `read_verified`, here or in another process.
+        origin: where they came from, for messages.
+
+    Raises:
+        InputError: as `load`.
+    """
+    if require_whole(contents.files, origin) != contents.sha256:
+        raise InputError(f"{origin} is not the artefact {contents.sha256}")
+    manifest = parse_manifest(contents, origin)
     try:
-        tensors = parse_tensors(contents[PARAMETERS])
+        tensors = parse_tensors(contents.files[PARAMETERS])
         _check_finite(tensors)
         networks = {name: _network(name, tensors, manifest) for name in manifest.policies}
     except (RuntimeError, SafetensorError, ValueError) as error:
         why = " ".join(str(error).split())  # torch writes a list
-        raise InputError(f"{folder / PARAMETERS} does not fit its manifest: {why}") from error
+        raise InputError(f"{origin}/{PARAMETERS} does not fit its manifest: {why}") from error
     unknown = sorted(name for name in tensors if name.split(SEPARATOR)[0] not in networks)
     if unknown:
-        raise InputError(f"{folder / PARAMETERS} has {unknown[0]}, of no policy in its manifest")
-    return Artefact(folder, manifest, networks)
+        raise InputError(f"{origin}/{PARAMETERS} has {unknown[0]}, of no policy in its manifest")
+    return Artefact(Path(origin), contents.sha256, manifest, networks)
 
 
 def check_features(artefact: Artefact, config: FeatureConfig) -> None:

@@ -1,8 +1,9 @@
 """What an artefact says about its policies, and the proof that its files are whole. No torch here.
 
 An artefact is one folder: `policy.safetensors`, `manifest.json`, and `sha256.json` with the hash
-of the other two and of itself. Not a byte of a file is parsed before its hash was found right.
-The hashes find damage; they are no signature.
+of the other two and of itself; the last one is the artefact's identity. Not a byte of a file is
+parsed before every hash was found right. The hashes find damage; who made the artefact is said by
+`signature.json`, where there is one (`agents.signature`).
 """
 
 import hashlib
@@ -16,6 +17,9 @@ from typing import Any
 from agents.ensemble import Mixer, mixer_from_dict, mixer_to_dict
 from agents.mandates import Mandate
 from agents.network_spec import NetworkSpec
+from agents.signature import MOST_BYTES as SIGNATURE_BYTES
+from agents.signature import SIGNATURE, check
+from agents.untrusted import read_plain
 from market.errors import InputError
 from market.features import FeatureSpec
 
@@ -25,6 +29,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PARAMETERS = "policy.safetensors"
 HASHES = "sha256.json"
+MOST_BYTES = {MANIFEST: 1 << 24, PARAMETERS: 1 << 30, HASHES: 1 << 12}
+"""Of each file; the widest society that fits a machine's memory stays far below."""
+
 _OWN_HASH = b', "self": "'
 
 
@@ -129,26 +136,76 @@ class Manifest:
             raise InputError(f"not a manifest: {error!r}") from error
 
 
-def parse_manifest(folder: Path, contents: Mapping[str, bytes]) -> Manifest:
-    """Return the manifest among the verified contents of an artefact's folder."""
-    try:
-        return Manifest.from_json(contents[MANIFEST].decode())
-    except InputError as error:
-        raise InputError(f"{folder / MANIFEST}: {error}") from error
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The bytes of an artefact, which can travel to another process.
+
+    Args:
+        files: name -> content of the three files.
+        sha256: identity of the artefact, 64 hexadecimal digits.
+    """
+
+    files: Mapping[str, bytes]
+    sha256: str
 
 
-def read_verified(folder: Path) -> dict[str, bytes]:
-    """Return the contents of manifest and parameters after comparing their hashes.
+def read_verified(folder: Path, public_key: Path | None = None) -> Contents:
+    """Return the bytes of an artefact after comparing their hashes, and its signature if asked to.
+
+    Args:
+        folder: holds the files; links in it are not followed.
+        public_key: PEM file; None does not ask who made the artefact.
+
+    Raises:
+        InputError: naming the file that is missing, damaged, too large or not signed by the key.
+    """
+    files = {name: read_plain(folder / name, most) for name, most in MOST_BYTES.items()}
+    contents = Contents(files, require_whole(files, str(folder)))
+    if public_key is not None:
+        if not (folder / SIGNATURE).exists():
+            raise InputError(f"{folder} is not signed: it has no {SIGNATURE}")
+        check(contents.sha256, read_plain(folder / SIGNATURE, SIGNATURE_BYTES), public_key)
+    return contents
+
+
+def identity(folder: Path) -> str:
+    """Return the sha256 of an artefact, 64 hexadecimal digits, after comparing every hash.
 
     Raises:
         InputError: naming the file that is missing or damaged.
     """
-    hashes = _read_hashes(folder)
-    contents = {name: _read(folder / name) for name in (MANIFEST, PARAMETERS)}
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != hashes.get(name):
-            raise InputError(f"{folder / name} is damaged: its sha256 is not the recorded one")
-    return contents
+    return read_verified(folder).sha256
+
+
+def require_whole(files: Mapping[str, bytes], origin: str) -> str:
+    """Return the identity of an artefact's files; nothing in them is parsed.
+
+    Raises:
+        InputError: naming the file that is damaged.
+    """
+    recorded = files[HASHES]
+    start = recorded.rpartition(_OWN_HASH)[0]
+    if recorded != _with_own_hash(start):
+        raise InputError(f"{origin}/{HASHES} is damaged: its sha256 is not the recorded one")
+    covered = {name: files[name] for name in (MANIFEST, PARAMETERS)}
+    for name, content in covered.items():
+        if hashlib.sha256(content).hexdigest().encode() not in start:
+            raise InputError(f"{origin}/{name} is damaged: its sha256 is not the recorded one")
+    if recorded != hashes_of(covered):
+        raise InputError(f"{origin}/{HASHES} is not the record of {' and '.join(covered)}")
+    return hashlib.sha256(start).hexdigest()
+
+
+def parse_manifest(contents: Contents, origin: str) -> Manifest:
+    """Return the manifest among the verified contents of an artefact.
+
+    Raises:
+        InputError: if it is of another format version, or no manifest.
+    """
+    try:
+        return Manifest.from_json(contents.files[MANIFEST].decode())
+    except ValueError as error:
+        raise InputError(f"{origin}/{MANIFEST}: {error}") from error
 
 
 def hashes_of(contents: Mapping[str, bytes]) -> bytes:
@@ -188,20 +245,5 @@ def _at(values: Sequence[Any], index: int) -> Any:
     return values[index] if index < len(values) else None
 
 
-def _read_hashes(folder: Path) -> dict[str, str]:
-    content = _read(folder / HASHES)
-    if content != _with_own_hash(content.rpartition(_OWN_HASH)[0]):
-        raise InputError(f"{folder / HASHES} is damaged: its sha256 is not the recorded one")
-    files: dict[str, str] = json.loads(content)["files"]
-    return files
-
-
 def _with_own_hash(start: bytes) -> bytes:
     return start + _OWN_HASH + hashlib.sha256(start).hexdigest().encode() + b'"}\n'
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
