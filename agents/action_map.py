@@ -6,12 +6,14 @@ cash. Exits and breakers act on positions, so the environment applies them, not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from agents.mandates import BasePortfolio, ExposureRule, Mandate
 from agents.market_tensors import MarketTensors
+from risk.breaches import Bounds
 from risk.memory_layout import settled
 from risk.projection import LimitTensors, SectorTensors, project
 
@@ -39,6 +41,20 @@ class Day:
     beta: Tensor
     market_volatility: Tensor
     idiosyncratic_volatility: Tensor
+
+
+class _Wish(NamedTuple):
+    """What an action asks for, before limits and band.
+
+    Args:
+        weights: (E, A, N).
+        command: (E, A) how far the exposure is to leave the rule, in [-1, 1].
+        tilt: (E, A, N) the averaged scores with this action's.
+    """
+
+    weights: Tensor
+    command: Tensor
+    tilt: Tensor
 
 
 class ActionMap:
@@ -129,6 +145,39 @@ class ActionMap:
 
     def on(self, day: Day, action: Tensor, held: Tensor, tilt: Tensor) -> tuple[Tensor, Tensor]:
         """Return what a call returns, for a day at hand."""
+        wish = self._wish(day, action, tilt)
+        target = project(
+            wish.weights,
+            held,
+            self.limits,
+            self._sectors,
+            day.beta,
+            day.market_volatility,
+            day.idiosyncratic_volatility,
+        )
+        return no_trade_band(target, held, self._band * (1.0 - wish.command.abs())), wish.tilt
+
+    def wanted(self, day: Day, action: Tensor, tilt: Tensor) -> Tensor:
+        """Return the (E, A, N) weights that an action asks for, before any limit and the band.
+
+        Args:
+            day: at hand; its E may be 1 for any number of environments.
+            action: as for a call.
+            tilt: as for a call, before this action.
+        """
+        return self._wish(day, action, tilt).weights
+
+    def bounds(self, day: Day) -> Bounds:
+        """Return what decides whether weights are within the mandates' limits on a day."""
+        return Bounds(
+            self.limits,
+            self._sectors,
+            day.beta,
+            day.market_volatility,
+            day.idiosyncratic_volatility,
+        )
+
+    def _wish(self, day: Day, action: Tensor, tilt: Tensor) -> _Wish:
         action = action.to(torch.float64).clamp(-1.0, 1.0)
         tilt = tilt + self._tilt_rate * (action[..., :-1] * day.investable.unsqueeze(1) - tilt)
         # The softmax without its logarithms: a tilt is bounded, so nothing can overflow.
@@ -137,16 +186,8 @@ class ActionMap:
 
         command = self._command(action[..., -1])
         exposure = day.rule + command * torch.where(command > 0.0, 1.0 - day.rule, day.rule)
-        target = project(
-            settled(exposure / relative_sum).unsqueeze(-1) * relative,
-            held,
-            self.limits,
-            self._sectors,
-            day.beta,
-            day.market_volatility,
-            day.idiosyncratic_volatility,
-        )
-        return no_trade_band(target, held, self._band * (1.0 - command.abs())), tilt
+        weights = settled(exposure / relative_sum).unsqueeze(-1) * relative
+        return _Wish(weights, command, tilt)
 
     def base_weights(self, t: Tensor) -> Tensor:
         """Return the (E, A, N) base portfolios: sums of 1, or zeros for a mandate without one."""

@@ -13,6 +13,7 @@ that of the inside, so that a fully invested book can still learn to hold cash.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,6 +133,50 @@ def project(
     Returns:
         (E, A, N) float64 fraction of NAV; in no name above the target blended for turnover.
     """
+    done = steps(weights, held, limits, sectors, beta, market_volatility, idiosyncratic_volatility)
+    # One factor scales all names alike, so the tighter of the two limits satisfies both.
+    scale = torch.minimum(done.invested, done.calm)
+    return done.levelled * settled(scale).unsqueeze(-1)
+
+
+class Steps(NamedTuple):
+    """What the projection makes of weights, step by step.
+
+    Args:
+        blended: (E, A, N) towards the held weights.
+        spread: (E, A, N) after name caps and sectors.
+        levelled: (E, A, N) after the three largest names.
+        invested: (E, A) factor that the cash floor and the gross limit ask for.
+        calm: (E, A) factor that the volatility asks for.
+    """
+
+    blended: Tensor
+    spread: Tensor
+    levelled: Tensor
+    invested: Tensor
+    calm: Tensor
+
+
+def steps(
+    weights: Tensor,
+    held: Tensor,
+    limits: LimitTensors,
+    sectors: SectorTensors,
+    beta: Tensor,
+    market_volatility: Tensor,
+    idiosyncratic_volatility: Tensor,
+) -> Steps:
+    """Take all steps of `project` but the last one.
+
+    Args:
+        weights: as for `project`, and so are all others.
+        held: likewise.
+        limits: likewise.
+        sectors: likewise.
+        beta: likewise.
+        market_volatility: likewise.
+        idiosyncratic_volatility: likewise.
+    """
     blended = blend_for_turnover(weights, held, limits.max_turnover)
     cap, max_sector = limits.max_weight[:, None], limits.max_sector[:, None]
     cap = torch.where(sectors.alone, torch.minimum(cap, max_sector), cap)  # (A, N)
@@ -139,12 +184,13 @@ def project(
     spread = _limit_sectors(capped, max_sector, sectors)
     levelled = _limit_top3(settled(spread), limits.max_top3)
     variance = book_variance(levelled, beta, market_volatility, idiosyncratic_volatility)
-    # One factor scales all names alike, so the tighter of the two limits satisfies both.
-    scale = torch.minimum(
-        _at_most(levelled.sum(-1), limits.max_invested),
-        _at_most(variance, limits.max_volatility.square()).sqrt(),
+    return Steps(
+        blended,
+        spread,
+        levelled,
+        invested=_at_most(levelled.sum(-1), limits.max_invested),
+        calm=_at_most(variance, limits.max_volatility.square()).sqrt(),
     )
-    return levelled * settled(scale).unsqueeze(-1)
 
 
 def blend_for_turnover(weights: Tensor, held: Tensor, max_turnover: Tensor) -> Tensor:
@@ -171,12 +217,17 @@ def _at_most(value: Tensor, limit: Tensor) -> Tensor:
     return torch.where(value <= limit * ROUNDING, 1.0, limit / torch.maximum(value, limit))
 
 
+def sector_totals(weights: Tensor, sectors: SectorTensors) -> Tensor:
+    """Return the (E, A, S) weight of each sector of several names."""
+    return settled((weights[..., sectors.members] * sectors.counted).sum(-1))
+
+
 def _limit_sectors(weights: Tensor, max_sector: Tensor, sectors: SectorTensors) -> Tensor:
     """Scale down the names of each sector of several that weighs too much."""
     if not sectors.members.numel():
         return weights
-    total = settled((weights[..., sectors.members] * sectors.counted).sum(-1))  # (E, A, S)
-    scale = torch.nn.functional.pad(settled(_at_most(total, max_sector)), (0, 1), value=1.0)
+    total = _at_most(sector_totals(weights, sectors), max_sector)
+    scale = torch.nn.functional.pad(settled(total), (0, 1), value=1.0)
     return weights * scale.index_select(-1, sectors.sector)
 
 
@@ -187,7 +238,7 @@ def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
     x + b + c and a + b + c, so x is the largest of three closed forms. Names below the third are
     cut to the same level, which keeps the three largest the largest.
     """
-    largest, second, third = _three_largest(weights)
+    largest, second, third = three_largest(weights)
     level = torch.maximum(
         torch.maximum(max_top3 / 3.0, (max_top3 - third) / 2.0), max_top3 - second - third
     )
@@ -195,7 +246,7 @@ def _limit_top3(weights: Tensor, max_top3: Tensor) -> Tensor:
     return weights.clamp_max(settled(level).unsqueeze(-1))
 
 
-def _three_largest(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def three_largest(weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the (E, A) three largest weights, 0 for names that a universe of one or two has not.
 
     Compiled, a tournament between two halves: log2(N) rounds of maxima and minima, in a tenth of

@@ -10,6 +10,7 @@ from torch import Tensor
 from agents.action_map import ActionMap, no_trade_band
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
+from risk.projection import project
 
 Draw = Callable[..., MarketTensors]
 PRESETS = ("conservative", "cautious", "balanced", "growth", "aggressive", "free")
@@ -343,3 +344,42 @@ def test_a_book_at_the_edge_of_its_band_is_left_alone_whatever_the_rounding() ->
     for rounding in (-1e-16, 0.0, 1e-16, 1e-12):
         held = torch.tensor([0.45 - rounding, 0.0], dtype=torch.float64)
         assert torch.equal(no_trade_band(target, held, torch.tensor(0.05)), held)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_what_is_wanted_becomes_the_target_through_limits_and_band_alone(
+    presets: dict[str, Mandate], draw_market: Draw, seed: int
+) -> None:
+    market, mandates = draw_market(seed, gaps=True), list(presets.values())
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.randint(0, market.n_sessions, (4,), generator=generator)
+    shape = (4, len(mandates), market.n_assets)
+    action = torch.randn(*shape[:-1], market.n_assets + 1, generator=generator)
+    tilt = 2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0
+    held = torch.rand(shape, generator=generator, dtype=torch.float64) / market.n_assets
+    action_map = ActionMap(mandates, market)
+    day = action_map.day(t)
+    wanted = action_map.wanted(day, action, tilt)
+    within = action_map.bounds(day)
+    limited = project(wanted, held, *(getattr(within, item.name) for item in fields(within)))
+    target, _ = action_map.on(day, action, held, tilt)
+
+    free = replace(presets["free"].limits, max_volatility=100.0)
+    unlimited = [replace(mandate, limits=free, band=0.0) for mandate in mandates]
+    freely, _ = ActionMap(unlimited, market).on(day, action, held, tilt)
+    assert torch.equal(freely, wanted)
+    left = (limited - target).abs().sum(-1)
+    bands = torch.tensor([mandate.band for mandate in mandates])
+    assert (left <= bands + 1e-9).all()
+
+
+def test_one_day_serves_many_actions(presets: dict[str, Mandate], draw_market: Draw) -> None:
+    market, mandates = draw_market(), [presets["balanced"], presets["free"]]
+    action_map = ActionMap(mandates, market)
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.randn(5, 2, market.n_assets + 1, generator=generator)
+    tilt = torch.zeros(1, 2, market.n_assets, dtype=torch.float64)
+    together = action_map.wanted(action_map.day(ZERO), actions, tilt)
+    alone = [action_map.wanted(action_map.day(ZERO), action[None], tilt) for action in actions]
+    assert torch.equal(together, torch.cat(alone))
