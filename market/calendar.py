@@ -1,13 +1,18 @@
-"""Exchange sessions, from exchange_calendars."""
+"""Exchange sessions and their hours, from exchange_calendars.
+
+A session is a day, datetime64[D], by the exchange's own clock; a time is a datetime in UTC.
+"""
 
 import re
 import warnings
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import exchange_calendars
 import numpy as np
 from exchange_calendars.errors import CalendarError, InvalidCalendarName
+from numpy.typing import NDArray
 
 from market.bars import DateArray
 from market.errors import InputError
@@ -33,6 +38,80 @@ def sessions(exchange: str, first: np.datetime64, last: np.datetime64) -> DateAr
     return found[(found >= first) & (found <= last)]
 
 
+def next_session(exchange: str, day: np.datetime64) -> np.datetime64:
+    """Return the first session after a day, which need not be one itself.
+
+    Raises:
+        InputError: if the exchange is unknown or its calendar ends before.
+
+    >>> next_session("XNYS", np.datetime64("2024-03-28"))
+    np.datetime64('2024-04-01')
+    """
+    hours, row = _next(exchange, day)
+    found: np.datetime64 = hours.sessions[row]
+    return found
+
+
+def last_completed(exchange: str, now: datetime) -> np.datetime64:
+    """Return the last session whose close, an early one too, lies at or before `now`.
+
+    Args:
+        exchange: a name that exchange_calendars knows, such as XNYS.
+        now: with its time zone.
+
+    Raises:
+        InputError: if the exchange is unknown or its calendar does not reach that far.
+        ValueError: if `now` has no time zone.
+
+    >>> last_completed("XNYS", datetime(2024, 11, 29, 18, 0, tzinfo=UTC))
+    np.datetime64('2024-11-29')
+    >>> last_completed("XNYS", datetime(2024, 11, 29, 17, 59, tzinfo=UTC))
+    np.datetime64('2024-11-27')
+    """
+    if now.tzinfo is None:
+        raise ValueError(f"a time without a zone names no instant: {now.isoformat()}")
+    instant = np.datetime64(now.astimezone(UTC).replace(tzinfo=None), "us")
+    year = now.astimezone(UTC).year
+    for hours in (_hours(exchange, year), _hours(exchange, year - 1)):
+        count = int(np.searchsorted(hours.close, instant, side="right"))
+        if count:
+            found: np.datetime64 = hours.sessions[count - 1]
+            return found
+    raise InputError(f"market.exchange: {exchange} had no session in the year before {now}")
+
+
+def session_times(exchange: str, day: np.datetime64) -> tuple[datetime, datetime]:
+    """Return when a session opens and closes.
+
+    Raises:
+        InputError: if the exchange has no session on that day, or is unknown.
+    """
+    hours = _hours(exchange, _year(day))
+    row = int(np.searchsorted(hours.sessions, day))
+    if row == len(hours.sessions) or hours.sessions[row] != day:
+        raise InputError(f"{day} is no session of {exchange}")
+    return _utc(hours.open[row]), _utc(hours.close[row])
+
+
+def execution_window_end(exchange: str, day: np.datetime64, minutes: int) -> datetime:
+    """Return until when what was decided at the close of a day may be traded.
+
+    Args:
+        exchange: a name that exchange_calendars knows, such as XNYS.
+        day: the session that was decided on.
+        minutes: that the window stays open from the open of the next session on, > 0; it ends at
+            that session's close at the latest.
+
+    Raises:
+        InputError: if the exchange is unknown or its calendar ends before.
+
+    >>> str(execution_window_end("XNYS", np.datetime64("2024-11-27"), 60))
+    '2024-11-29 15:30:00+00:00'
+    """
+    hours, row = _next(exchange, day)
+    return min(_utc(hours.open[row]) + timedelta(minutes=minutes), _utc(hours.close[row]))
+
+
 def iso_date(text: str) -> np.datetime64:
     """Return the day of a text like 2012-11-30; other forms differ from country to country.
 
@@ -50,11 +129,49 @@ def iso_date(text: str) -> np.datetime64:
 @lru_cache(maxsize=16)
 def _sessions_of_years(exchange: str, first_year: int, last_year: int) -> DateArray:
     """Return all sessions of whole years; without bounds a calendar reaches back 20 years only."""
+    return _days(_calendar(exchange, first_year, last_year))
+
+
+class _Hours(NamedTuple):
+    """The S sessions of a year, with (S,) datetime64[us] UTC times."""
+
+    sessions: DateArray
+    open: NDArray[np.datetime64]
+    close: NDArray[np.datetime64]
+
+
+@lru_cache(maxsize=64)
+def _hours(exchange: str, year: int) -> _Hours:
+    """Return a year's sessions; year by year, because some calendars end with the current one."""
+    calendar = _calendar(exchange, year, year)
+    opens, closes = (
+        column.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+        for column in (calendar.schedule["open"], calendar.schedule["close"])
+    )
+    return _Hours(_days(calendar), opens, closes)
+
+
+def _next(exchange: str, day: np.datetime64) -> tuple[_Hours, int]:
+    """Return the hours of the year of the first session after a day, and its row in them."""
+    year = _year(day)
+    hours = _hours(exchange, year)
+    row = int(np.searchsorted(hours.sessions, day, side="right"))
+    if row < len(hours.sessions):
+        return hours, row
+    return _hours(exchange, year + 1), 0
+
+
+def _calendar(exchange: str, first_year: int, last_year: int) -> Any:
+    """Return the calendar of whole years.
+
+    Raises:
+        InputError: if the exchange is unknown or its calendar does not reach that far.
+    """
     try:
         with warnings.catch_warnings():
             # exchange_calendars takes the bare values of pandas' zoned times: not ours to change.
             warnings.filterwarnings("ignore", "Series.values", DeprecationWarning)
-            calendar = exchange_calendars.get_calendar(
+            return exchange_calendars.get_calendar(
                 exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
             )
     except InvalidCalendarName:
@@ -65,5 +182,17 @@ def _sessions_of_years(exchange: str, first_year: int, last_year: int) -> DateAr
         raise InputError(
             f"market.exchange: {exchange} has no calendar for {years}: {error}"
         ) from None
+
+
+def _days(calendar: Any) -> DateArray:
     found: DateArray = calendar.sessions.to_numpy().astype("datetime64[D]")
     return found
+
+
+def _year(day: np.datetime64) -> int:
+    return int(day.astype("datetime64[Y]").astype(np.int64)) + 1970
+
+
+def _utc(time: np.datetime64) -> datetime:
+    naive: datetime = time.astype("datetime64[us]").item()
+    return naive.replace(tzinfo=UTC)

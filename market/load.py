@@ -63,6 +63,14 @@ class MarketConfig(ABC):
     def load(self) -> Bars:
         """Return everything the source has, before selection of symbols and the quality gate."""
 
+    @abstractmethod
+    def version(self) -> str:
+        """Return words that change with what `load` would read; cheap enough for every second.
+
+        Nothing is read but the state of the files, and one that is absent or cannot be looked at
+        is part of the version: only `load` refuses.
+        """
+
     @property
     @abstractmethod
     def origin(self) -> str:

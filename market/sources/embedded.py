@@ -30,6 +30,10 @@ class EmbeddedMarket(MarketConfig):
         """Return the choice of the group."""
         return "market=embedded"
 
+    def version(self) -> str:
+        """Return one constant: a wheel does not change while it runs."""
+        return "embedded"
+
     def load(self) -> Bars:
         """Return the stocks as assets and SP500, MTUM, QUAL, SIZE, USMV, VLUE as series."""
         from skfolio.datasets import (  # a second of imports, for this source only

@@ -8,7 +8,7 @@ Folder: parts of one long table, or one file per symbol, which then gives the sy
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,21 @@ class FilesMarket(MarketConfig):
         """Return the path."""
         return self.path
 
+    def version(self) -> str:
+        """Return a hash of name, size, times and inode of every file and of the configuration.
+
+        A file that replaces another, with its time of change copied, has another inode or time of
+        status change.
+        """
+        try:
+            files = self._inputs()
+        except (InputError, OSError) as error:  # a folder that is empty, or cannot be listed
+            files = []
+            logger.debug("no version of each file: %s", error)
+        states = [_state(path) for path in [Path(self.path), *files]]
+        content = json.dumps([states, self._how()], sort_keys=True)
+        return f"files {hashlib.sha256(content.encode()).hexdigest()}"
+
     def load(self) -> Bars:
         """Return the bars of all files, from the cache where nothing has changed."""
         if self.cache is None:
@@ -74,16 +89,24 @@ class FilesMarket(MarketConfig):
 
     def _key(self) -> str:
         """Return a hash of what is read and of how."""
-        inputs = [*_data_files(Path(self.path)), *map(Path, self.series.values())]
-        inputs += [Path(path) for path in (self.sectors, self.membership) if path is not None]
         stats = [
             (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
-            for path in inputs
+            for path in self._inputs()
             if path.is_file()
         ]
-        how = {name: asdict(self)[name] for name in ("path", "columns", "series")}
-        content = json.dumps([FORMAT, stats, how, self.sectors, self.membership], sort_keys=True)
+        content = json.dumps([FORMAT, stats, self._how()], sort_keys=True)
         return f"files-{hashlib.sha256(content.encode()).hexdigest()}"
+
+    def _inputs(self) -> list[Path]:
+        """Return every file that is read."""
+        others = [*self.series.values(), self.sectors, self.membership]
+        named = [Path(path) for path in others if path is not None]
+        return [*_data_files(Path(self.path)), *named]
+
+    def _how(self) -> dict[str, Any]:
+        """Return the configuration that decides what is read from the files."""
+        names = ("path", "columns", "series", "sectors", "membership")
+        return {name: getattr(self, name) for name in names}
 
     def _read(self) -> Bars:
         bars = read_bars(Path(self.path), self.columns)
@@ -96,6 +119,15 @@ class FilesMarket(MarketConfig):
             bars = replace(bars, sectors=read_sectors(Path(self.sectors), bars.symbols))
         series = {name: read_series(Path(path), bars.dates) for name, path in self.series.items()}
         return replace(bars, series=series)
+
+
+def _state(path: Path) -> tuple[str, int, int, int, int] | tuple[str, str]:
+    """Return what changes with a file's content, or which error says that it cannot be seen."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        return str(path), type(error).__name__
+    return str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def _names_by_name(key: str, value: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ decision of row t fills at the open of t + 1, so its drift acts on the day of t 
 following night, and nothing that is known at the close of t has moved by it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -90,6 +90,10 @@ class SyntheticMarket(MarketConfig):
     def origin(self) -> str:
         """Return the choice of the group."""
         return "market=synthetic"
+
+    def version(self) -> str:
+        """Return the settings, which are all that the bars are made of."""
+        return f"synthetic {asdict(self)}"
 
     def load(self) -> Bars:
         """Return the bars: the same for the same configuration, to the last bit."""
