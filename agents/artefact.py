@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
-from torch import Tensor
+from torch import Generator, Tensor
 
 from agents.mandates import Mandate
 from agents.manifest import (
@@ -26,10 +26,13 @@ from agents.manifest import (
     require_whole,
 )
 from agents.networks import PolicyNetwork
+from agents.untrusted import strict_json
 from market.errors import InputError
 from market.features import FeatureConfig
 
 SEPARATOR = "/"  # between a policy's and a parameter's name
+HEADER_START = 8  # bytes that hold the length of a safetensors header
+MOST_HEADER = 1 << 22  # bytes; one entry has about 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,15 +107,10 @@ def parse(contents: Contents, origin: str) -> Artefact:
         raise InputError(f"{origin} is not the artefact {contents.sha256}")
     manifest = parse_manifest(contents, origin)
     try:
-        tensors = parse_tensors(contents.files[PARAMETERS])
-        _check_finite(tensors)
-        networks = {name: _network(name, tensors, manifest) for name in manifest.policies}
-    except (RuntimeError, SafetensorError, ValueError) as error:
+        networks = _networks(contents.files[PARAMETERS], manifest)
+    except (RuntimeError, SafetensorError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())  # torch writes a list
         raise InputError(f"{origin}/{PARAMETERS} does not fit its manifest: {why}") from error
-    unknown = sorted(name for name in tensors if name.split(SEPARATOR)[0] not in networks)
-    if unknown:
-        raise InputError(f"{origin}/{PARAMETERS} has {unknown[0]}, of no policy in its manifest")
     return Artefact(Path(origin), contents.sha256, manifest, networks)
 
 
@@ -141,15 +139,43 @@ def check_mandates(artefact: Artefact, mandates: Sequence[Mandate]) -> None:
         raise InputError(f"{artefact.folder}: {difference}")
 
 
-def _network(policy: str, tensors: Mapping[str, Tensor], manifest: Manifest) -> PolicyNetwork:
-    """Build a policy's network; every parameter must be there, in its shape, and no other."""
-    network = PolicyNetwork(manifest.network, torch.Generator())
-    start = policy + SEPARATOR
-    own = {
-        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
+def _networks(content: bytes, manifest: Manifest) -> dict[str, PolicyNetwork]:
+    """Build the policies; every parameter must be there, finite, in its shape, and no other.
+
+    Nothing is allocated for what the manifest or the file only claim to hold.
+    """
+    with torch.device("meta"):  # shapes alone
+        networks = {p: PolicyNetwork(manifest.network, Generator()) for p in manifest.policies}
+    wanted = {
+        policy + SEPARATOR + name: list(value.shape)
+        for policy, network in networks.items()
+        for name, value in network.state_dict().items()
     }
-    network.load_state_dict(own)
-    return network.requires_grad_(False)
+    difference = first_difference(wanted, _claimed_shapes(content), "")
+    if difference is not None:
+        raise ValueError(difference)
+    tensors = {name: value.clone() for name, value in parse_tensors(content).items()}
+    _check_finite(tensors)
+    for policy, network in networks.items():
+        own = {name: tensors[policy + SEPARATOR + name] for name in network.state_dict()}
+        network.load_state_dict(own, assign=True)
+        network.requires_grad_(False)
+        if not bool((network.scale > 0.0).all()):
+            raise ValueError(f"{policy}{SEPARATOR}scale must be positive")
+    return networks
+
+
+def _claimed_shapes(content: bytes) -> dict[str, list[int]]:
+    """Return the shape of every tensor that the file's header names; all must be float32."""
+    length = int.from_bytes(content[:HEADER_START], "little")
+    if not length <= min(MOST_HEADER, len(content) - HEADER_START):
+        raise ValueError(f"its header would have {length} bytes")
+    header = strict_json(content[HEADER_START : HEADER_START + length])
+    entries = header.items() if isinstance(header, dict) else ()
+    for name, entry in entries:
+        if not isinstance(entry, dict) or entry.get("dtype") != "F32" or "shape" not in entry:
+            raise ValueError(f"{name} is no float32 tensor")
+    return {name: entry["shape"] for name, entry in entries}
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:

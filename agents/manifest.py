@@ -14,14 +14,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from agents.ensemble import Mixer, mixer_from_dict, mixer_to_dict
+from agents.ensemble import Mixer, mixer_from_dict, mixer_to_dict, require_shares
 from agents.mandates import Mandate
 from agents.network_spec import NetworkSpec
 from agents.signature import MOST_BYTES as SIGNATURE_BYTES
 from agents.signature import SIGNATURE, check
-from agents.untrusted import read_plain
+from agents.untrusted import misfit, read_plain, strict_json
 from market.errors import InputError
-from market.features import FeatureSpec
+from market.features import FeatureConfig, FeatureSpec
 
 FORMAT_VERSION = 1
 """Raised whenever code changes what an action, an observation or a field here means."""
@@ -29,9 +29,10 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PARAMETERS = "policy.safetensors"
 HASHES = "sha256.json"
-MOST_BYTES = {MANIFEST: 1 << 24, PARAMETERS: 1 << 30, HASHES: 1 << 12}
+MOST_BYTES = {MANIFEST: 1 << 22, PARAMETERS: 1 << 30, HASHES: 1 << 12}
 """Of each file; the widest society that fits a machine's memory stays far below."""
 
+MOST_SYMBOL = 32  # characters
 _OWN_HASH = b', "self": "'
 
 
@@ -79,10 +80,25 @@ class Manifest:
         names = [mandate.name for mandate in self.mandates]
         if sorted(self.stages) != sorted(names):
             raise ValueError(f"stages name {sorted(self.stages)}, mandates {sorted(names)}")
+        if not names or len(set(self.universe)) != len(self.universe):
+            raise ValueError("at least one mandate, and a universe without repetitions, are needed")
+        for symbol in self.universe:
+            if not 1 <= len(symbol) <= MOST_SYMBOL or ".." in symbol:  # no way out of a folder
+                raise ValueError(f"universe holds {symbol[:MOST_SYMBOL]!r}, which is no symbol")
         if self.trials < 1:
             raise ValueError(f"trials must be at least 1, was {self.trials}")
         if not self.deterministic:
             raise ValueError("an artefact's policies act by their mean: deterministic must be true")
+        for field, features in (
+            ("asset_features", self.features.asset_names),
+            ("market_features", self.features.market_names),
+        ):
+            if getattr(self.network, field) != len(features):
+                raise ValueError(
+                    f"network.{field} is {getattr(self.network, field)}, "
+                    f"the features are {len(features)}"
+                )
+        require_shares(self.ensemble, len(self.mandates))
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -110,14 +126,14 @@ class Manifest:
         return json.dumps(record, sort_keys=True, indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> "Manifest":
+    def from_json(cls, text: bytes) -> "Manifest":
         """Return what `to_json` wrote.
 
         Raises:
             InputError: if the format version is another one, or the text is no manifest.
         """
         try:
-            record = json.loads(text)
+            record = strict_json(text)
             version = record.pop("format_version")
             if version != FORMAT_VERSION:
                 raise InputError(f"format version {version}, this program reads {FORMAT_VERSION}")
@@ -129,10 +145,12 @@ class Manifest:
                 "ensemble": mixer_from_dict(record["ensemble"]),
                 "universe": tuple(record["universe"]),
             }
-            return cls(**{**record, **parsed})
+            manifest = cls(**{**record, **parsed})
+            _check_types(manifest, manifest.features)
+            return manifest
         except InputError:
             raise
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise InputError(f"not a manifest: {error!r}") from error
 
 
@@ -203,8 +221,8 @@ def parse_manifest(contents: Contents, origin: str) -> Manifest:
         InputError: if it is of another format version, or no manifest.
     """
     try:
-        return Manifest.from_json(contents.files[MANIFEST].decode())
-    except ValueError as error:
+        return Manifest.from_json(contents.files[MANIFEST])
+    except InputError as error:
         raise InputError(f"{origin}/{MANIFEST}: {error}") from error
 
 
@@ -212,6 +230,28 @@ def hashes_of(contents: Mapping[str, bytes]) -> bytes:
     """Return the content of `sha256.json`: each file's hash, and its own."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     return _with_own_hash(b'{"files": ' + json.dumps(digests, sort_keys=True).encode())
+
+
+def _check_types(manifest: Manifest, features: FeatureSpec) -> None:
+    """Refuse a record whose numbers are words, whose features do not fit together, and the like.
+
+    Raises:
+        InputError: naming the first field.
+    """
+    config, version = features.config, features.parameters["version"]
+    wrong = (
+        misfit(manifest, Manifest, "manifest")
+        or misfit(config, FeatureConfig, "features.config")
+        or misfit(version, int, "features.version")
+        or misfit(features.parameters["definitions"], Mapping[str, list[Any]], "definitions")
+    )
+    if wrong is not None:
+        raise InputError(f"{wrong} is not of its type")
+    fitted = features.normaliser
+    if not fitted.names == features.market_names or features.clip != config.clip:
+        raise InputError("the features, their normaliser and their configuration differ")
+    if not len(fitted.names) == len(fitted.mean) == len(fitted.std):
+        raise InputError(f"the normaliser has not one mean and one std for {fitted.names}")
 
 
 def first_difference(recorded: Any, found: Any, path: str = "") -> str | None:

@@ -32,3 +32,8 @@ class NetworkSpec:
     hidden: int
     dropout: float
     attention: bool
+
+    def __post_init__(self) -> None:
+        for name in ("asset_features", "market_features", "members", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"network.{name} must be at least 1, was {getattr(self, name)}")

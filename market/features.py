@@ -208,8 +208,8 @@ class FeatureSpec:
                 raise InputError(f"the {kind} features are recorded in another order")
         recorded, current = self.parameters["definitions"], columns.definitions()
         for name, definition in recorded.items():
-            if current[name] != definition:
-                raise InputError(f"feature {name} is {current[name]}, recorded as {definition}")
+            if current.get(name) != definition:
+                raise InputError(f"feature {name} is {current.get(name)}, recorded as {definition}")
 
     def to_json(self) -> str:
         """Return the record as JSON, the same text for the same content."""
