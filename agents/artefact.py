@@ -25,7 +25,9 @@ from agents.manifest import (
     read_verified,
     require_whole,
 )
+from agents.network_spec import NetworkSpec
 from agents.networks import PolicyNetwork
+from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from agents.untrusted import strict_json
 from market.errors import InputError
 from market.features import FeatureConfig
@@ -33,6 +35,7 @@ from market.features import FeatureConfig
 SEPARATOR = "/"  # between a policy's and a parameter's name
 HEADER_START = 8  # bytes that hold the length of a safetensors header
 MOST_HEADER = 1 << 22  # bytes; one entry has about 100
+MOST_WORDS = 300  # characters of a library's message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,8 +111,8 @@ def parse(contents: Contents, origin: str) -> Artefact:
     manifest = parse_manifest(contents, origin)
     try:
         networks = _networks(contents.files[PARAMETERS], manifest)
-    except (RuntimeError, SafetensorError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split())  # torch writes a list
+    except (RuntimeError, SafetensorError, ValueError) as error:
+        why = " ".join(str(error).split())[:MOST_WORDS]  # torch lists every name
         raise InputError(f"{origin}/{PARAMETERS} does not fit its manifest: {why}") from error
     return Artefact(Path(origin), contents.sha256, manifest, networks)
 
@@ -140,42 +143,50 @@ def check_mandates(artefact: Artefact, mandates: Sequence[Mandate]) -> None:
 
 
 def _networks(content: bytes, manifest: Manifest) -> dict[str, PolicyNetwork]:
-    """Build the policies; every parameter must be there, finite, in its shape, and no other.
-
-    Nothing is allocated for what the manifest or the file only claim to hold.
-    """
-    with torch.device("meta"):  # shapes alone
-        networks = {p: PolicyNetwork(manifest.network, Generator()) for p in manifest.policies}
-    wanted = {
-        policy + SEPARATOR + name: list(value.shape)
-        for policy, network in networks.items()
-        for name, value in network.state_dict().items()
-    }
-    difference = first_difference(wanted, _claimed_shapes(content), "")
-    if difference is not None:
-        raise ValueError(difference)
-    tensors = {name: value.clone() for name, value in parse_tensors(content).items()}
+    """Build the policies; every parameter must be there, finite, in its shape, and no other."""
+    _check_header(content)
+    tensors = parse_tensors(content)
     _check_finite(tensors)
-    for policy, network in networks.items():
-        own = {name: tensors[policy + SEPARATOR + name] for name in network.state_dict()}
-        network.load_state_dict(own, assign=True)
-        network.requires_grad_(False)
-        if not bool((network.scale > 0.0).all()):
-            raise ValueError(f"{policy}{SEPARATOR}scale must be positive")
-    return networks
+    parts: dict[str, dict[str, Tensor]] = {policy: {} for policy in manifest.policies}
+    for name, value in tensors.items():
+        policy, _, parameter = name.partition(SEPARATOR)
+        if policy not in parts:
+            raise ValueError(f"{name} is of no policy in the manifest")
+        parts[policy][parameter] = value
+    return {policy: _network(own, manifest.network) for policy, own in parts.items()}
 
 
-def _claimed_shapes(content: bytes) -> dict[str, list[int]]:
-    """Return the shape of every tensor that the file's header names; all must be float32."""
+def _network(own: Mapping[str, Tensor], spec: NetworkSpec) -> PolicyNetwork:
+    """Build one policy, after seeing that the file backs every size that the manifest claims."""
+    s, h = spec.members, spec.hidden
+    for name, shape in {
+        "asset_weight": (s, spec.asset_features, h),
+        "market_weight": (s, spec.market_features, h),
+        "own_weight": (s, h, h),
+    }.items():
+        found = tuple(own[name].shape) if name in own else None
+        if found != shape:
+            raise ValueError(f"{name} has the shape {found}, not {shape}")
+    if (spec.book_asset, spec.book) != (BOOK_ASSET_FEATURES, BOOK_FEATURES):
+        raise ValueError(f"it was trained on {spec.book_asset} and {spec.book} features of a book")
+    network = PolicyNetwork(spec, Generator())
+    network.load_state_dict(own)
+    if not bool((network.scale > 0.0).all()):
+        raise ValueError("scale is not positive")
+    return network.requires_grad_(False)
+
+
+def _check_header(content: bytes) -> None:
+    """Refuse a header that is too long, has a second meaning or names other than float32."""
     length = int.from_bytes(content[:HEADER_START], "little")
     if not length <= min(MOST_HEADER, len(content) - HEADER_START):
         raise ValueError(f"its header would have {length} bytes")
     header = strict_json(content[HEADER_START : HEADER_START + length])
-    entries = header.items() if isinstance(header, dict) else ()
-    for name, entry in entries:
-        if not isinstance(entry, dict) or entry.get("dtype") != "F32" or "shape" not in entry:
+    if not isinstance(header, dict):
+        raise ValueError("its header is no record")
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or entry.get("dtype") != "F32":
             raise ValueError(f"{name} is no float32 tensor")
-    return {name: entry["shape"] for name, entry in entries}
 
 
 def _check_finite(tensors: Mapping[str, Tensor]) -> None:
