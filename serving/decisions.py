@@ -91,12 +91,14 @@ class Recorded:
     superseded_by: str | None
     new: bool
 
-    @property
-    def status(self) -> str:
-        """Return advice (no account), submittable, or superseded."""
+    def status(self, now: datetime) -> str:
+        """Return advice (no account's), superseded, expired, or else submittable."""
         if self.account is None:
             return "advice"
-        return "submittable" if self.superseded_by is None else "superseded"
+        if self.superseded_by is not None:
+            return "superseded"
+        expired = now > datetime.fromisoformat(self.answer["expires_at"])
+        return "expired" if expired else "submittable"
 
 
 class DecisionLog:

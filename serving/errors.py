@@ -13,6 +13,7 @@ class Reason(Enum):
     forbidden = (403, "forbidden")
     not_found = (404, "not_found")
     method_not_allowed = (405, "method_not_allowed")
+    request_timeout = (408, "request_timeout")
     too_large = (413, "too_large")
     unsupported_media_type = (415, "unsupported_media_type")
     invalid = (422, "invalid")
@@ -28,6 +29,7 @@ class Reason(Enum):
     stale_model = (503, "stale_model")
     replica_failed = (503, "replica_failed")
     too_slow = (503, "too_slow")
+    not_ready = (503, "not_ready")
     busy = (503, "busy")
     store_failed = (503, "store_failed")
 

@@ -8,7 +8,7 @@ import json
 import re
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -149,6 +149,48 @@ class Allocation(_Answer):
     agents: dict[str, Agent]
     market: dict[str, Any]
     diagnostics: Diagnostics
+
+
+class Shadow(_Answer):
+    """What a challenger would have answered instead."""
+
+    model_sha256: Sha256
+    weights: dict[str, float]
+    distance: float
+
+
+class RecordedAllocation(Allocation):
+    """A decision as it was answered first, what became of it, and why it was taken."""
+
+    account: str | None
+    status: Literal["advice", "submittable", "superseded", "expired"]
+    superseded_by: Sha256 | None
+    explanation: dict[str, Any]
+    shadows: list[Shadow]
+
+
+class ModelStatus(BaseModel):
+    """A model in its role, and what the service knows of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    sha256: Sha256 | None
+    wanted: Sha256 | None
+    problem: str | None
+    share: float
+
+
+class Models(_Answer):
+    """All models that are loaded or wanted."""
+
+    models: list[ModelStatus]
+
+
+class Health(_Answer):
+    """The process, or its model, is there."""
+
+    status: str
 
 
 class Problem(_Answer):

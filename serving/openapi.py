@@ -1,0 +1,135 @@
+"""The OpenAPI description, and the page that shows it without reaching for another server."""
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse, Response
+
+from serving.errors import Reason, ServingError
+from serving.messages import AllocationRequest, Refusal
+from serving.routes import ROUTES, Route
+
+_SCHEMAS = "#/components/schemas/"
+_ALWAYS = (Reason.internal,)
+_CLOSED = (
+    Reason.unauthenticated,
+    Reason.forbidden,
+    Reason.too_many_requests,
+    Reason.busy,
+)
+_BODY = (
+    Reason.bad_request,
+    Reason.request_timeout,
+    Reason.too_large,
+    Reason.unsupported_media_type,
+    Reason.invalid,
+)
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Tercet</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="page"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page"});\n'
+_ASSETS = {
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+
+def description(api: FastAPI, version: str) -> dict[str, Any]:
+    """Return the OpenAPI description of the application's routes.
+
+    What each route needs and refuses comes from `serving.routes`, which the guard enforces.
+    """
+    document = get_openapi(
+        title="Tercet",
+        version=version,
+        description="The daily allocation of a society of portfolio agents.",
+        routes=api.routes,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for model in (AllocationRequest, Refusal):
+        schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    for route in ROUTES:
+        operation = document["paths"].get(route.path, {}).get(route.method.lower())
+        if operation is not None:
+            _complete(operation, route)
+    return document
+
+
+def page() -> Response:
+    """Return the page that shows the description; its script asks for nothing elsewhere."""
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+
+
+def asset(name: str) -> Response:
+    """Return a file of the page.
+
+    Raises:
+        ServingError: not_found where there is no such file.
+    """
+    if name == "start.js":
+        return Response(_START, media_type="text/javascript")
+    if name not in _ASSETS:
+        raise ServingError(Reason.not_found, "there is nothing at this path")
+    content = (files("fastapi_offline") / "static" / name).read_bytes()
+    return Response(content, media_type=_ASSETS[name])
+
+
+def _complete(operation: dict[str, Any], route: Route) -> None:
+    """Say what a route needs, reads and refuses."""
+    reasons = list(_ALWAYS)
+    if route.role is not None:
+        reasons += _CLOSED
+        operation["security"] = [{"bearer": [route.role.name]}]
+        operation["description"] = f"Needs the role {route.role.name}."
+    if route.body:
+        reasons += _BODY
+        schema = {"$ref": _SCHEMAS + AllocationRequest.__name__}
+        content = {"application/json": {"schema": schema}}
+        operation["requestBody"] = {"required": True, "content": content}
+    responses = operation["responses"]
+    if "{" in route.path:
+        reasons.append(Reason.not_found)
+        responses.pop("422", None)  # an id of another form is one that is not found
+    reasons.append(Reason.store_failed)
+    for reason in sorted(reasons, key=lambda reason: reason.status):
+        responses[str(reason.status)] = _refusal(reason.status)
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    words = sorted(reason.value[1] for reason in Reason if reason.status == status)
+    answer: dict[str, Any] = {
+        "description": ", ".join(words),
+        "content": {"application/json": {"schema": {"$ref": _SCHEMAS + Refusal.__name__}}},
+    }
+    if status in (429, 503):
+        seconds = {"schema": {"type": "integer", "minimum": 1}, "required": True}
+        answer["headers"] = {"Retry-After": seconds}
+    return answer
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """Return the description as it is sent."""
+    return json.dumps(document, sort_keys=True).encode()

@@ -1,0 +1,129 @@
+"""Who may ask what: bearer tokens with roles, kept in a file that only its owner can read.
+
+In memory there are digests only, so what is sent to other processes holds no secret.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from market.errors import InputError
+
+MIN_LENGTH = 16
+MAX_FILE_BYTES = 1 << 20
+
+
+class Role(IntEnum):
+    """What a token may do; each role includes those before it."""
+
+    read = 1  # decisions, models, metrics
+    allocate = 2  # new decisions
+    admin = 3  # what changes the service
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A caller that showed a valid token.
+
+    Args:
+        role: what it may do.
+        name: a few digits of the token's digest, for limits and logs.
+    """
+
+    role: Role
+    name: str
+
+
+class Tokens:
+    """The valid tokens.
+
+    Args:
+        roles: token -> role.
+    """
+
+    def __init__(self, roles: dict[str, Role]) -> None:
+        self._bearers = {
+            _digest(token): Bearer(role, _digest(token).hex()[:12]) for token, role in roles.items()
+        }
+
+    def bearer(self, token: bytes) -> Bearer | None:
+        """Return whose token it is, or None; every valid token is compared, in constant time."""
+        shown = hashlib.sha256(token).digest()
+        found = None
+        for digest, bearer in self._bearers.items():
+            if hmac.compare_digest(digest, shown):
+                found = bearer
+        return found
+
+
+def load_tokens(path: Path) -> Tokens:
+    """Return the tokens of a file with lines `<role> <token>`; `#` starts a comment.
+
+    Raises:
+        InputError: if the file is missing, open to others, or a line is wrong. No message repeats
+            a token.
+    """
+    roles: dict[str, Role] = {}
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        place = f"{path}, line {number}"
+        if len(words) != 2:
+            raise InputError(f"{place}: needs a role and a token, has {len(words)} words")
+        role, token = words
+        if role not in Role.__members__:
+            raise InputError(f"{place}: the role must be one of {', '.join(Role.__members__)}")
+        if len(token) < MIN_LENGTH or not token.isascii() or not token.isprintable():
+            raise InputError(f"{place}: a token needs at least {MIN_LENGTH} plain ASCII characters")
+        if token in roles:
+            raise InputError(f"{place}: this token was given before")
+        roles[token] = Role[role]
+    if not roles:
+        raise InputError(f"{path} names no token")
+    return Tokens(roles)
+
+
+def make_tokens_file(path: Path) -> str:
+    """Write a new file with one random token of the role admin and return that token.
+
+    Raises:
+        InputError: if the file exists or cannot be written.
+    """
+    token = secrets.token_urlsafe(32)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o600)  # whatever the umask says
+            file.write(f"# Made by tercet serve.\n{Role.admin.name} {token}\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    return token
+
+
+def _read(path: Path) -> str:
+    """Return the file's text; a pipe is not waited for, and no other file can slip in between."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_FILE_BYTES:
+                raise InputError(f"{path} is no file of at most {MAX_FILE_BYTES} bytes")
+            if found.st_mode & 0o077:
+                mode = stat.S_IMODE(found.st_mode)
+                raise InputError(f"{path} has mode {mode:04o}, tokens need 0600: chmod 600 {path}")
+            return file.read().decode("ascii")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} holds other than plain ASCII, at byte {error.start}") from error
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
