@@ -1,8 +1,6 @@
 """From the configuration of a market to the dataset that agents learn from."""
 
-from pathlib import Path
-
-from market.cache import Cache
+from market.cache import open_cache
 from market.dataset import Dataset
 from market.features import FeatureConfig, FeatureSpec
 from market.load import MarketConfig, load_bars, windows
@@ -26,7 +24,7 @@ def build(
     """
     bars = load_bars(market, quality)
     train, test = windows(bars, market)
-    cache = None if market.cache is None else Cache(Path(market.cache).expanduser())
+    cache = open_cache(market.cache)
     if isinstance(features, FeatureSpec):
         return prepare_like(bars, train, test, features, market.assumed_adv, cache)
     return prepare(bars, train, test, features, market.assumed_adv, cache)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from market.bars import Bars, DateArray
+from market.cache import check_where
 from market.calendar import iso_date, sessions
 from market.errors import InputError
 from market.quality import QualityRules, apply
@@ -35,7 +36,8 @@ class MarketConfig(ABC):
             volume; None where nothing is assumed.
         cash_rate: annual rate that cash earns, fraction.
         exchange: calendar name of exchange_calendars.
-        cache: folder of the disk cache; None is no cache.
+        cache: folder of the disk cache, or the URL of a Redis (redis://, rediss://, unix://); None
+            is no cache.
     """
 
     symbols: list[str] | None
@@ -55,6 +57,8 @@ class MarketConfig(ABC):
         if not (isfinite(self.cash_rate) and self.cash_rate > -1.0):
             raise ValueError(f"market.cash_rate must be above -1, was {self.cash_rate}")
         _check_assumed_adv(self.assumed_adv)
+        if self.cache is not None:
+            check_where(self.cache)
         if self.symbols is not None and len(set(self.symbols)) != len(self.symbols):
             twice = next(name for name in self.symbols if self.symbols.count(name) > 1)
             raise ValueError(f"market.symbols names {twice} more than once")

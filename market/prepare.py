@@ -11,7 +11,7 @@ import numpy as np
 
 from market.asset_features import ASSET_FEATURES
 from market.bars import Bars, FloatArray
-from market.cache import Arrays, Cache
+from market.cache import ArrayCache, Arrays
 from market.dataset import Dataset
 from market.factor_model import fit
 from market.features import FEATURES_VERSION, Columns, FeatureConfig, FeatureSpec
@@ -30,7 +30,7 @@ def prepare(
     test: slice,
     config: FeatureConfig,
     assumed_adv: float | Mapping[str, float] | None = None,
-    cache: Cache | None = None,
+    cache: ArrayCache | None = None,
 ) -> Dataset:
     """Featurise a market and fit its normaliser on the train rows.
 
@@ -60,7 +60,7 @@ def prepare_like(
     test: slice,
     spec: FeatureSpec,
     assumed_adv: float | Mapping[str, float] | None = None,
-    cache: Cache | None = None,
+    cache: ArrayCache | None = None,
 ) -> Dataset:
     """Featurise a market exactly as a recorded specification says: nothing is fitted.
 
@@ -81,7 +81,7 @@ def _window(label: str, bars: Bars, rows: slice) -> Window:
     return Window(label, str(dates[0]), str(dates[-1]))
 
 
-def _arrays(bars: Bars, columns: Columns, clip: float, cache: Cache | None) -> Arrays:
+def _arrays(bars: Bars, columns: Columns, clip: float, cache: ArrayCache | None) -> Arrays:
     if cache is None:
         return _build(bars, columns, clip)
     made_of = [FEATURES_VERSION, columns.asset_names, columns.definitions(), clip, bars.sha256]

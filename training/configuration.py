@@ -10,6 +10,7 @@ from agents.ensemble import Mixer
 from agents.mandates import Mandate
 from agents.network_spec import NetworkConfig
 from envs.batch import EnvSettings
+from market.cache import without_password
 from market.features import FeatureConfig
 from market.load import MarketConfig
 from market.quality import QualityRules
@@ -42,10 +43,12 @@ class Configuration:
     seed: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return all values as JSON types, with the name of each choice."""
+        """Return all values as JSON types, with the name of each choice and without a password."""
         record: dict[str, Any] = json.loads(json.dumps(asdict(self), default=_enum_name))
         for group in ("market", "pretrain", "algorithm", "ensemble", "tracking"):
             record[group]["kind"] = type(getattr(self, group)).__name__
+        if self.market.cache is not None:
+            record["market"]["cache"] = without_password(self.market.cache)
         return record
 
 

@@ -8,6 +8,7 @@ Folder: parts of one long table, or one file per symbol, which then gives the sy
 import hashlib
 import json
 import logging
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from market.bars import PRICE_FIELDS, Bars, BoolArray, DateArray, FloatArray
-from market.cache import Arrays, Cache
+from market.cache import Arrays, open_cache
 from market.errors import InputError
 from market.load import MarketConfig
 from market.sources.reference import read_membership, read_sectors, read_series
@@ -81,16 +82,21 @@ class FilesMarket(MarketConfig):
         return f"files {hashlib.sha256(content.encode()).hexdigest()}"
 
     def load(self) -> Bars:
-        """Return the bars of all files, from the cache where nothing has changed."""
-        if self.cache is None:
-            return self._read()
-        arrays = Cache(self.cache).array_group(self._key(), lambda: _to_arrays(self._read()))
-        return _from_arrays(arrays)
+        """Return the bars of all files, from the cache where nothing has changed.
 
-    def _key(self) -> str:
+        Raises:
+            InputError: if the files cannot be used, or change while they are read.
+        """
+        cache, version = open_cache(self.cache), self.version()
+        if cache is None:
+            return self._read(version)
+        key = self._key(by_content=cache.shared)
+        return _from_arrays(cache.array_group(key, lambda: _to_arrays(self._read(version))))
+
+    def _key(self, by_content: bool) -> str:
         """Return a hash of what is read and of how."""
         stats = [
-            (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
+            _content(path) if by_content else _place(path)
             for path in self._inputs()
             if path.is_file()
         ]
@@ -108,7 +114,16 @@ class FilesMarket(MarketConfig):
         names = ("path", "columns", "series", "sectors", "membership")
         return {name: getattr(self, name) for name in names}
 
-    def _read(self) -> Bars:
+    def _read(self, version: str) -> Bars:
+        """Return the bars, all from files of one version: half an update is no data."""
+        bars = self._parsed()
+        if self.version() != version:
+            raise InputError(
+                f"{self.path}: the files changed while they were read; read them again"
+            )
+        return bars
+
+    def _parsed(self) -> Bars:
         bars = read_bars(Path(self.path), self.columns)
         if self.membership is not None:
             bars = _within_membership(bars, Path(self.membership))
@@ -121,12 +136,23 @@ class FilesMarket(MarketConfig):
         return replace(bars, series=series)
 
 
+def _content(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        return [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _place(path: Path) -> list[str | int]:
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+
+
 def _state(path: Path) -> tuple[str, int, int, int, int] | tuple[str, str]:
     """Return what changes with a file's content, or which error says that it cannot be seen."""
     try:
         found = path.stat()
     except OSError as error:
         return str(path), type(error).__name__
+    if stat.S_ISDIR(found.st_mode):  # its own times change with every file that is none of ours
+        return str(path), "folder"
     return str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 

@@ -51,6 +51,14 @@ def day(bars: Bars, row: int) -> str:
 # -- configuration --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://localhost:6379/0", "rediss://:word@cache.internal:6380", "unix:///run/r.sock"]
+)
+def test_a_redis_is_named_on_the_command_line(url: str):
+    market, _ = composed("+market=embedded", "+quality=refuse", f"market.cache={url}")
+    assert market.cache == url
+
+
 @pytest.mark.parametrize("source", ["embedded", "synthetic", "files"])
 @pytest.mark.parametrize("quality", ["refuse", "mask"])
 def test_every_choice_of_the_groups_composes(source: str, quality: str):

@@ -1,6 +1,7 @@
 import os
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -527,6 +528,102 @@ def test_another_column_mapping_is_read_again(tmp_path: Path):
     market(path, cache=cache).load()
     bars = market(path, cache=cache, columns={"close": "low"}).load()
     np.testing.assert_array_equal(bars.close, bars.low)
+
+
+# -- the version, and data that change while they are read -----------------------------------------
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> FilesMarket:
+    """Return a market of a folder with every kind of file."""
+    (tmp_path / "prices").mkdir()
+    csv(long_table().query("symbol == 'AAA'"), tmp_path / "prices" / "a.csv")
+    csv(long_table().query("symbol != 'AAA'"), tmp_path / "prices" / "b.csv")
+    vix = csv(pd.DataFrame({"date": DATES.astype(str), "close": 1.0}), tmp_path / "vix.csv")
+    sectors = csv(pd.DataFrame({"symbol": SYMBOLS, "sector": "x"}), tmp_path / "sectors.csv")
+    member = csv(
+        pd.DataFrame({"symbol": SYMBOLS, "start_date": "2019-01-02", "end_date": ""}),
+        tmp_path / "members.csv",
+    )
+    return market(
+        tmp_path / "prices", series={"VIX": str(vix)}, sectors=str(sectors), membership=str(member)
+    )
+
+
+@pytest.mark.parametrize(
+    "file", ["prices/a.csv", "prices/b.csv", "vix.csv", "sectors.csv", "members.csv"]
+)
+def test_the_version_changes_with_every_file(whole: FilesMarket, tmp_path: Path, file: str):
+    before = whole.version()
+    assert whole.version() == before
+    with (tmp_path / file).open("a") as appended:
+        appended.write("\n")
+    assert whole.version() != before
+
+
+def test_the_version_sees_a_file_replaced_by_one_of_its_size_and_time(
+    whole: FilesMarket, tmp_path: Path
+):
+    before, path = whole.version(), tmp_path / "prices" / "a.csv"
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    (tmp_path / "other").write_bytes(path.read_bytes()[::-1])
+    os.utime(tmp_path / "other", ns=times)
+    (tmp_path / "other").replace(path)
+    assert path.stat().st_mtime_ns == times[1]
+    assert whole.version() != before
+
+
+def test_the_version_sees_a_new_file_and_a_lost_one(whole: FilesMarket, tmp_path: Path):
+    versions = [whole.version()]
+    (tmp_path / "prices" / "c.csv").write_text("date,symbol,close\n")
+    versions.append(whole.version())
+    for path in (tmp_path / "prices").iterdir():
+        path.unlink()
+    versions.append(whole.version())
+    (tmp_path / "prices").rmdir()
+    versions.append(whole.version())
+    assert len(set(versions)) == 4
+
+
+def test_files_of_no_concern_leave_the_version_alone(whole: FilesMarket, tmp_path: Path):
+    before = whole.version()
+    (tmp_path / "prices" / "c.csv.tmp").write_text("half of")
+    (tmp_path / "prices" / "cache").mkdir()
+    assert whole.version() == before
+
+
+def test_the_version_knows_how_the_files_are_read(whole: FilesMarket):
+    renamed = replace(whole, columns={"close": "low"})
+    assert renamed.version() != whole.version()
+
+
+def test_the_version_is_cheap_enough_for_every_second(whole: FilesMarket):
+    whole.version()
+    start = time.process_time()
+    for _ in range(20):
+        whole.version()
+    assert (time.process_time() - start) / 20 < 0.01
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_file_that_changes_while_it_is_read_is_refused_and_not_cached(
+    tmp_path: Path, cached: bool
+):
+    path = csv(long_table(), tmp_path / "bars.csv")
+    cache = tmp_path / "cache"
+    calm = market(path, cache=str(cache) if cached else None)
+
+    class Disturbed(FilesMarket):
+        def _parsed(self) -> Bars:
+            bars = FilesMarket._parsed(self)
+            csv(long_table().assign(close=50.0), path)
+            return bars
+
+    disturbed = Disturbed(**asdict(calm))
+    with pytest.raises(InputError, match=r"bars\.csv: the files changed while they were read"):
+        disturbed.load()
+    assert not cache.exists() or not list(cache.iterdir())
+    assert calm.load().close[0, 0] == 50.0
 
 
 # -- real data ------------------------------------------------------------------------------------

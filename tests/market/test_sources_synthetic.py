@@ -57,6 +57,12 @@ def test_equal_seeds_give_equal_bars_and_other_seeds_others(world: World):
     assert market(world).load().sha256 != market(world, seed=1).load().sha256
 
 
+def test_the_version_is_that_of_the_settings():
+    assert market().version() == market().version()
+    assert market().version() != market(seed=1).version()
+    assert market().version() != market(World.zero_alpha).version()
+
+
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_world_without_events_passes_the_gate(world: World):
     bars = market(world).load()
