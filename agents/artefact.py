@@ -1,10 +1,8 @@
 """A trained policy set as one folder: written whole or not at all, read only when whole."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
 
 import torch
 from safetensors import SafetensorError
@@ -29,6 +27,7 @@ from agents.network_spec import NetworkSpec
 from agents.networks import PolicyNetwork
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from agents.untrusted import strict_json
+from agents.whole_files import write_folder
 from market.errors import InputError
 from market.features import FeatureConfig
 
@@ -79,7 +78,7 @@ def save(folder: Path, networks: Mapping[str, PolicyNetwork], manifest: Manifest
             tensors[policy + SEPARATOR + name] = value.detach().cpu().contiguous()
     _check_finite(tensors)
     contents = {PARAMETERS: tensor_bytes(tensors), MANIFEST: manifest.to_json().encode()}
-    _write_whole(folder, {**contents, HASHES: hashes_of(contents)})
+    write_folder(folder, {**contents, HASHES: hashes_of(contents)})
 
 
 def load(folder: Path, public_key: Path | None = None) -> Artefact:
@@ -193,19 +192,3 @@ def _check_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, value in tensors.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"{name} is not finite")
-
-
-def _write_whole(folder: Path, contents: Mapping[str, bytes]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    part.mkdir()
-    try:
-        for name, content in contents.items():
-            with (part / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        part.rename(folder)
-    except BaseException:
-        rmtree(part, ignore_errors=True)
-        raise

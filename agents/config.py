@@ -5,7 +5,7 @@ from hydra.core.config_store import ConfigStore
 from agents import ensemble
 from agents.mandates import Mandate, RewardWeights
 from agents.network_spec import NetworkConfig
-from agents.policies import ArtefactPolicy, BaselinePolicy, FixedPolicy
+from agents.policies import ArtefactPolicy, BaselinePolicy, ChampionPolicy, FixedPolicy
 
 
 def register() -> None:
@@ -19,5 +19,6 @@ def register() -> None:
     store.store(group="ensemble", name="hedge_schema", node=ensemble.Hedge)
     store.store(group="ensemble", name="regime_schema", node=ensemble.RegimeGated)
     store.store(group="policy", name="artefact_schema", node=ArtefactPolicy)
+    store.store(group="policy", name="champion_schema", node=ChampionPolicy)
     store.store(group="policy", name="fixed_schema", node=FixedPolicy)
     store.store(group="policy", name="baseline_schema", node=BaselinePolicy)

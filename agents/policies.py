@@ -14,6 +14,13 @@ class ArtefactPolicy:
 
 
 @dataclass(slots=True)
+class ChampionPolicy:
+    """The trained agents that `tercet promote` made champion of a registry."""
+
+    registry: str  # folder
+
+
+@dataclass(slots=True)
 class FixedPolicy:
     """Constant weights by symbol, restored every month; what they leave is cash."""
 

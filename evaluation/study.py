@@ -9,7 +9,8 @@ from agents import artefact, baselines
 from agents.baselines import Schedule
 from agents.mandates import Mandate
 from agents.market_tensors import MarketTensors
-from agents.policies import ArtefactPolicy, BaselinePolicy, FixedPolicy
+from agents.policies import ArtefactPolicy, BaselinePolicy, ChampionPolicy, FixedPolicy
+from agents.registry import artefact_of
 from envs.batch import EnvSettings
 from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
@@ -23,7 +24,7 @@ from market.features import FeatureConfig
 from market.load import MarketConfig
 from market.quality import QualityRules
 
-Policy = ArtefactPolicy | BaselinePolicy | FixedPolicy
+Policy = ArtefactPolicy | ChampionPolicy | BaselinePolicy | FixedPolicy
 
 
 def study(
@@ -59,15 +60,17 @@ def study(
     """
     started = time.perf_counter()
     trained = None
-    if isinstance(policy, ArtefactPolicy):
-        trained = artefact.load(Path(policy.path))
+    plan = None
+    if isinstance(policy, ArtefactPolicy | ChampionPolicy):
+        trained = artefact.load(artefact_of(policy))
         artefact.check_features(trained, features)
         artefact.check_mandates(trained, mandates)
     data = build(market, quality, features if trained is None else trained.manifest.features)
     require_traded_value(settings.costs, data)
     tensors = MarketTensors.build(data)
     window = BacktestWindow(data.test, settings, market.cash_rate)
-    plan = None if isinstance(policy, ArtefactPolicy) else _schedule(policy, data, mandates)
+    if not isinstance(policy, ArtefactPolicy | ChampionPolicy):
+        plan = _schedule(policy, data, mandates)
     prepared = time.perf_counter()
     folder = open_run(out, "backtest", seed)
     with claimed(folder):

@@ -3,10 +3,8 @@
 import json
 import math
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from evaluation import scrutiny
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT, Book
 from evaluation.contest import INDEX, INDEX_NOTE, Contest
 from evaluation.metrics import by_regime, metrics
+from market.code_version import commit
 from market.dataset import Dataset
 
 COST_NUMBERS = ("cagr", "volatility", "sharpe", "max_drawdown", "turnover_annual", "cost_annual")
@@ -158,29 +157,6 @@ def write(path: Path, summary: Mapping[str, Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
     part.replace(path)
-
-
-def commit() -> str:
-    """Return the git commit of the code, its version outside a checkout, or "unknown"."""
-    here = Path(__file__).resolve()
-    git = ["git", "-C", str(here.parent)]
-    try:
-        # A package installed inside somebody else's checkout is not a file of that checkout.
-        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, **_QUIET)
-        found = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            check=True,
-            **_QUIET,
-        )
-        return str(found.stdout).strip()
-    except (OSError, subprocess.SubprocessError):
-        try:
-            return metadata.version("tercet")
-        except metadata.PackageNotFoundError:
-            return "unknown"
-
-
-_QUIET: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 10}
 
 
 def _data(data: Dataset) -> dict[str, Any]:

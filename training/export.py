@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agents import artefact
 from agents.manifest import Manifest, Stage
-from evaluation.summary import commit
+from market.code_version import commit
 from market.dataset import Dataset
 from training.configuration import Configuration
 from training.passes import RULE, Trained

@@ -1,6 +1,5 @@
 import copy
 import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,12 @@ import pytest
 
 from agents.baselines import Schedule
 from agents.market_tensors import MarketTensors
-from evaluation import summary as module
 from evaluation.backtest import BacktestWindow
 from evaluation.books import ENSEMBLE, EQUAL_WEIGHT
 from evaluation.contest import INDEX, Contest, run_policy
 from evaluation.metrics import METRICS, by_regime, metrics, monthly_returns
 from evaluation.report import render
-from evaluation.summary import RunFacts, build, commit, write
+from evaluation.summary import RunFacts, build, write
 from evaluation.wording import ordered, table, verdict
 from market.dataset import Dataset
 from risk import measures
@@ -232,20 +230,6 @@ def test_the_same_seed_gives_the_same_summary(
     other = build(replace(facts, seed=1), dataset, contest, {})
     assert one == two
     assert one["comparisons"] != other["comparisons"]
-
-
-def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = subprocess.run(
-        ["git", "-C", str(Path(module.__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if found.returncode:
-        pytest.skip("the tests do not run from a checkout")
-    assert commit().removesuffix("-dirty") == found.stdout.strip()
-    monkeypatch.setenv("PATH", "")
-    assert commit() and "\n" not in commit()
 
 
 def test_earlier_readings_of_the_test_window_are_said(
