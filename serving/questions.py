@@ -3,7 +3,7 @@
 Everything in them is plain data, small, and the same in whichever process it was made.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 CASH = "CASH"
@@ -55,6 +55,10 @@ class Opinion:
     explanation: dict[str, Any]
     data_age: int
     seconds: dict[str, float]
+
+    def at(self, data_age: int, seconds: dict[str, float]) -> "Opinion":
+        """Return the same opinion as it is given at another time."""
+        return replace(self, data_age=data_age, seconds=seconds)
 
 
 class Backend(Protocol):

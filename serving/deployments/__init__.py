@@ -1,0 +1,1 @@
+"""What runs in a process of its own behind Ray Serve, each with no more than it needs."""
