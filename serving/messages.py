@@ -4,6 +4,7 @@ The request models refuse whatever they do not know. Their messages never repeat
 sent: what a hostile body contains stays out of logs and answers.
 """
 
+import contextlib
 import json
 import re
 from datetime import date
@@ -48,6 +49,14 @@ def _decimal(value: Any) -> Decimal:
     return exact
 
 
+def _session(value: Any) -> date:
+    """Return an ISO date; pydantic's own reading takes a string of seconds since 1970 for one."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        with contextlib.suppress(ValueError):
+            return date.fromisoformat(value)
+    raise PydanticCustomError("session", "must be a date such as 2022-12-28")
+
+
 def _not_negative(value: Decimal) -> Decimal:
     if value < 0:
         raise PydanticCustomError("number", "must not be negative")
@@ -76,6 +85,11 @@ Shares = Annotated[
     AfterValidator(_not_negative),
     _number_schema({"minimum": 0.0}, _UNSIGNED),
 ]
+Session = Annotated[
+    date,
+    BeforeValidator(_session),
+    WithJsonSchema({"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
+]
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9.^/_=-]{1,16}$")]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -96,7 +110,7 @@ class Account(_Request):
 class AllocationRequest(_Request):
     """The question what this account should hold after the close of `as_of`."""
 
-    as_of: Annotated[date, Field(strict=True)] | None = None  # a session; None: the last completed
+    as_of: Session | None = None  # a session; None: the last completed
     account: Account | None = None  # None: advice, which no account can execute
     universe: (
         Annotated[
