@@ -109,7 +109,7 @@ class PolicyNetwork(nn.Module):
         weight = torch.cat([self.asset_weight, self.market_weight], dim=1).mT.flatten(0, 1)
         # Units before names: whatever follows runs along the long axis.
         own = functional.silu(torch.addmm(self.input_bias.reshape(-1, 1), weight, inputs.T))
-        own = _dropout(own.T, self.spec.dropout, generator).T.reshape(members, -1, len(inputs))
+        own = _dropout(own.T, self.spec.dropout, generator).T.reshape(members, -1, inputs.shape[0])
         by_day = own.view(members, -1, *shares.shape)  # (S, h, D, N)
         if self.spec.attention:
             others = torch.bmm(self.others_weight.mT, self._attend(by_day, shares))

@@ -2,15 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
+import serving.config
 import training.config
+from agents.policies import ArtefactPolicy, ChampionPolicy
 from envs.make import CONF, register_schemas, typed
+from market.errors import InputError
 from training.configuration import Configuration
+
+if TYPE_CHECKING:
+    from serving.blueprint import Blueprint
 
 Config = TypeVar("Config")
 
@@ -72,6 +78,7 @@ class TrainConfig(TrainingConfig):
 class BenchConfig(TrainingConfig):
     """The root of `conf/bench.yaml`."""
 
+    serving: Any = MISSING  # ServingSettings
     subverb: str = MISSING  # the benchmark, as it was typed
     repeats: int = MISSING  # timed runs of each piece of work, >= 1
     threads: int = MISSING  # of torch in each process, >= 1
@@ -97,12 +104,83 @@ class BacktestConfig:
     features: Any = MISSING  # FeatureConfig
     env: Any = MISSING  # EnvSettings
     agents: Any = MISSING  # dict[str, Mandate]; their targets name the volatility baselines
-    policy: Any = MISSING  # ArtefactPolicy | BaselinePolicy | FixedPolicy
+    policy: Any = MISSING  # one of agents.policies
     seed: int = MISSING
     out: str | None = MISSING  # folder; null is runs/<id>
 
     def __post_init__(self) -> None:
         _require_seed(self.seed)
+
+
+@dataclass(slots=True)
+class AnsweringConfig:
+    """What every verb is configured with that answers for an account."""
+
+    market: Any = MISSING  # MarketConfig
+    quality: Any = MISSING  # QualityRules
+    env: Any = MISSING  # EnvSettings: costs and capital of the model books
+    policy: Any = MISSING  # ChampionPolicy | ArtefactPolicy
+    serving: Any = MISSING  # ServingSettings
+
+    def blueprint(self) -> "Blueprint":
+        """Return the record that `serving` takes.
+
+        Raises:
+            InputError: if the policy was not trained.
+        """
+        from serving.blueprint import Blueprint  # web libraries, for the verbs that answer only
+
+        if not isinstance(self.policy, ArtefactPolicy | ChampionPolicy):
+            raise InputError("only trained policies are served: policy=champion or policy=artefact")
+        return Blueprint(self.market, self.quality, self.env, self.policy, self.serving)
+
+
+@dataclass(slots=True)
+class ServeConfig(AnsweringConfig):
+    """The root of `conf/serve.yaml`."""
+
+    host: str = MISSING  # address to listen on
+    port: int = MISSING
+    print_config: bool = MISSING  # print what `serve deploy` reads, and start nothing
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"port must be in [1, 65535], was {self.port}")
+
+
+@dataclass(slots=True)
+class AllocateConfig(AnsweringConfig):
+    """The root of `conf/allocate.yaml`."""
+
+    as_of: str | None = MISSING  # session, ISO date; null is the last completed one
+    account: Any = MISSING  # {id, cash, positions} or a JSON file with them; null is advice
+    universe: list[str] | None = MISSING  # names to choose from; null is all
+    explain: bool = MISSING  # print what was wanted and what changed it, too
+
+
+@dataclass(slots=True)
+class ExportConfig:
+    """The root of `conf/export.yaml`."""
+
+    market: Any = MISSING  # MarketConfig: on whose test window an export is checked
+    quality: Any = MISSING  # QualityRules
+    env: Any = MISSING  # EnvSettings: costs and capital of the books that are replayed there
+    policy: Any = MISSING  # ChampionPolicy | ArtefactPolicy
+    path: str | None = MISSING  # folder of an artefact; null is what the policy names
+    out: str | None = MISSING  # folder; null is runs/<id>
+
+
+@dataclass(slots=True)
+class PromoteConfig:
+    """The root of `conf/promote.yaml`; each subverb takes some of the keys."""
+
+    subverb: str = MISSING  # what to change, as it was typed; "" makes a champion
+    registry: str = MISSING  # folder
+    path: str | None = MISSING  # folder of the artefact
+    reason: str | None = MISSING  # why; kept with the change
+    share: float | None = MISSING  # of the accounts that a challenger answers; null is shadow
+    public_key: str | None = MISSING  # PEM file of who must have signed the artefact
+    private_key: str | None = MISSING  # PEM file to sign the registry's copy with
 
 
 def _require_seed(seed: int) -> None:
@@ -114,11 +192,16 @@ def register() -> None:
     """Store every schema that a file in `conf/` starts from."""
     register_schemas()
     training.config.register()
+    serving.config.register()
     store = ConfigStore.instance()
     store.store(name="doctor_schema", node=DoctorConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="backtest_schema", node=BacktestConfig)
     store.store(name="bench_schema", node=BenchConfig)
+    store.store(name="promote_schema", node=PromoteConfig)
+    store.store(name="export_schema", node=ExportConfig)
+    store.store(name="serve_schema", node=ServeConfig)
+    store.store(name="allocate_schema", node=AllocateConfig)
 
 
 def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], None]]:

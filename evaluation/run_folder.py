@@ -25,24 +25,25 @@ LOCK = ".lock"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def open_run(out: str | None, verb: str, seed: int) -> Path:
+def open_run(out: str | None, verb: str, seed: int | None = None) -> Path:
     """Return a new, empty folder for a run.
 
     Args:
         out: the folder; None is `runs/<time>-<verb>-seed<seed>`.
         verb: what runs.
-        seed: root of the seed tree.
+        seed: root of the seed tree; None where nothing is drawn.
 
     Raises:
         InputError: if the folder holds files already, or cannot be made.
     """
     if out is None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        folder = RUNS / f"{stamp}-{verb}-seed{seed}"
+        name = f"{stamp}-{verb}" if seed is None else f"{stamp}-{verb}-seed{seed}"
+        folder = RUNS / name
         count = 1
         while folder.exists():  # a multirun starts several in one second
             count += 1
-            folder = RUNS / f"{stamp}-{verb}-seed{seed}-{count}"
+            folder = RUNS / f"{name}-{count}"
     else:
         folder = Path(out)
     try:
