@@ -295,19 +295,28 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         db = _connect(path)
-        _journal(db)
-        db.execute("BEGIN IMMEDIATE")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if version != FORMAT_VERSION and (version or tables):
-            raise InputError(f"{path}: format {version}, this program writes {FORMAT_VERSION}")
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        db.execute("COMMIT")
+        try:
+            _require_ours(db, path)
+            _journal(db)
+            db.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+            db.execute("COMMIT")
+        except (InputError, sqlite3.Error):
+            db.close()
+            raise
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"{path} cannot be opened as a log of decisions: {error}") from error
     return db
+
+
+def _require_ours(db: sqlite3.Connection, path: Path) -> None:
+    """Refuse another program's database before anything in it is touched."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if version != FORMAT_VERSION and (version or tables):
+        raise InputError(f"{path} has format {version}, this program writes {FORMAT_VERSION}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
