@@ -5,6 +5,7 @@ sha256, so that a run can be deleted and its artefact still be rolled back to. N
 deleted. Importing this needs no torch; letting an artefact in does.
 """
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -108,11 +109,7 @@ class Registry:
         Raises:
             InputError: if the artefact is refused, or is the champion already.
         """
-        reason = _checked_reason(reason)
-        admission = self._take_in(folder, public_key, private_key)
-        sha256 = admission.sha256
-        self._log.append("promote", reason, lambda roles: crowned(roles, sha256), admission)
-        return self._entry(admission)
+        return self._bring("promote", folder, reason, crowned, public_key, private_key)
 
     def challenge(
         self,
@@ -135,13 +132,11 @@ class Registry:
         Raises:
             InputError: if the artefact is refused, is the champion, or nothing would change.
         """
-        reason = _checked_reason(reason)
-        admission = self._take_in(folder, public_key, private_key)
-        sha256 = admission.sha256
-        self._log.append(
-            "challenge", reason, lambda roles: challenged(roles, sha256, share), admission
-        )
-        return self._entry(admission)
+
+        def change(roles: Roles, sha256: str) -> Roles:
+            return challenged(roles, sha256, share)
+
+        return self._bring("challenge", folder, reason, change, public_key, private_key)
 
     def retire(self, reason: str) -> None:
         """Have no challenger any more.
@@ -213,13 +208,37 @@ class Registry:
             sha256, self.folder / sha256, added, tuple(agents.split(",")), universe, code_version
         )
 
-    def _take_in(
-        self, folder: Path, public_key: Path | None, private_key: Path | None
-    ) -> Admission:
-        """Copy an artefact that was let in, and see that the copy is as good."""
+    def _bring(
+        self,
+        action: str,
+        folder: Path,
+        reason: str,
+        change: Callable[[Roles, str], Roles],
+        public_key: Path | None,
+        private_key: Path | None,
+    ) -> Entry:
+        """Let an artefact in, copy it, and give it a role."""
+        reason = _checked_reason(reason)
         _require_artefact(folder)
         contents = read_verified(folder, public_key)
         manifest = admit(contents, str(folder))
+        sha256 = contents.sha256
+        change(self._log.snapshot().roles, sha256)  # refused before anything is written
+        self._copy(folder, contents, public_key, private_key)
+        admission = Admission(
+            sha256=sha256,
+            added=now(),
+            agents=",".join(mandate.name for mandate in manifest.mandates),
+            universe=len(manifest.universe),
+            code_version=manifest.code_version,
+        )
+        self._log.append(action, reason, lambda roles: change(roles, sha256), admission)
+        return self._entry(self._log.snapshot().admitted[sha256])
+
+    def _copy(
+        self, folder: Path, contents: Contents, public_key: Path | None, private_key: Path | None
+    ) -> None:
+        """Store an artefact with its signature, and see that the copy is as good."""
         copy = self.folder / contents.sha256
         signature = None
         if private_key is not None:
@@ -233,13 +252,6 @@ class Registry:
         except OSError as error:
             raise InputError(f"{copy} cannot be written: {error.strerror}") from error
         read_verified(copy, public_key if private_key is None else None)
-        return Admission(
-            sha256=contents.sha256,
-            added=now(),
-            agents=",".join(mandate.name for mandate in manifest.mandates),
-            universe=len(manifest.universe),
-            code_version=manifest.code_version,
-        )
 
 
 def admit(contents: Contents, origin: str) -> Manifest:

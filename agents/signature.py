@@ -34,8 +34,6 @@ def signed(identity: str, private_key: Path) -> bytes:
         InputError: if the file holds no such key, or others can read it.
     """
     content = read_plain(private_key, MOST_BYTES)
-    if stat.S_IMODE(private_key.stat().st_mode) & 0o077:
-        raise InputError(f"{private_key} can be read by others: chmod 600 {private_key}")
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:
@@ -44,6 +42,8 @@ def signed(identity: str, private_key: Path) -> bytes:
         raise InputError(f"{private_key} holds no private key in PEM form") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{private_key} holds another kind of key than Ed25519")
+    if stat.S_IMODE(private_key.stat().st_mode) & 0o077:
+        raise InputError(f"{private_key} can be read by others: chmod 600 {private_key}")
     return b'{"ed25519": "' + key.sign(_message(identity)).hex().encode() + b'"}\n'
 
 

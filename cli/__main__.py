@@ -6,12 +6,16 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
-from cli.words import HELP, listed, options_last, with_subverb
+from cli.words import HELP, as_typed, listed, options_last, with_subverb
 from market.suggest import nearest
 
 VERBS = {
     "train": "train the agents, export the artefact and judge it out of sample",
     "backtest": "run an artefact, a baseline or fixed weights over a window",
+    "promote": "choose the artefact that serves, try another one beside it, or roll back",
+    "serve": "answer what accounts should hold, over HTTP on Ray Serve",
+    "allocate": "print the allocation of one session, without a server",
+    "export": "write each policy as ONNX, checked against torch",
     "bench": "measure what each part costs on this machine",
     "doctor": "check the installation of this machine",
 }
@@ -80,6 +84,7 @@ def _run(verb: str, rest: list[str]) -> int:
     try:
         if subverbs := getattr(module, "SUBVERBS", None):
             rest = with_subverb(verb, rest, subverbs)
+        rest = as_typed(rest, getattr(module, "TEXTS", ()))
         sys.argv = [f"tercet {verb}", *options_last([*rest, *HYDRA_DEFAULTS])]
         module.main()
     except KeyboardInterrupt:

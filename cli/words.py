@@ -4,7 +4,8 @@ A verb that has subverbs names them in its module's `SUBVERBS`, with what each o
 for the verb alone, where that means something. The word reaches Hydra as the key `subverb`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from market.errors import InputError
 from market.suggest import nearest
@@ -25,14 +26,36 @@ def with_subverb(verb: str, rest: list[str], subverbs: Mapping[str, str]) -> lis
     """
     word, overrides = _split(rest)
     if HELP & set(overrides):
-        print(f"usage: tercet {verb} <subverb> [key=value] ...\n\n{listed(subverbs)}\n")
+        shape = "[<subverb>]" if "" in subverbs else "<subverb>"
+        print(f"usage: tercet {verb} {shape} [key=value] ...\n\n{listed(subverbs)}\n")
         return overrides
     if word in subverbs:
         return [*overrides, f"subverb={word}"]
     if not word:
         raise InputError(f"{verb} needs one of {', '.join(subverbs)}; see tercet {verb} --help")
-    near = nearest(word, subverbs) or f"; there are {', '.join(subverbs)}"
+    near = nearest(word, subverbs) or f"; there are {', '.join(filter(None, subverbs))}"
     raise InputError(f"{verb} knows no {word!r}{near}")
+
+
+def as_typed(arguments: list[str], keys: Iterable[str]) -> list[str]:
+    """Return the arguments with the values of some keys quoted, for what people write in words.
+
+    Unquoted, a comma would be a sweep to Hydra and `null` nothing.
+
+    >>> as_typed(["reason=better, by far", "seed=1"], ["reason"])
+    ["reason='better, by far'", 'seed=1']
+    """
+    return [
+        _quoted(argument) if argument.partition("=")[0] in keys else argument
+        for argument in arguments
+    ]
+
+
+def _quoted(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    # To Hydra a backslash is one, except in front of a quote.
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (found[2] and "\\'"), value)
+    return f"{key}='{escaped}'"
 
 
 def _split(rest: list[str]) -> tuple[str, list[str]]:
@@ -53,5 +76,6 @@ def options_last(arguments: list[str]) -> list[str]:
 
 def listed(names: Mapping[str, str]) -> str:
     """Return one line a name, with what it does."""
-    width = max(map(len, names))
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in names.items())
+    shown = {name or "(none)": text for name, text in names.items()}
+    width = max(map(len, shown))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown.items())
