@@ -16,7 +16,7 @@ from serving.blueprint import Blueprint
 from serving.deployments.ingress import Ingress
 from serving.deployments.policy import PolicyReplica
 from serving.deployments.sources import SourcesReplica
-from serving.routing import Role
+from serving.routing import ModelRole
 
 NAME = "tercet"
 HEALTH_S = 1.0  # between two looks of Serve at a replica: how soon a dead one is replaced
@@ -42,7 +42,7 @@ def build(args: dict[str, Any]) -> Application:
     sources = _deployed(SourcesReplica, "sources", 1, placement.cpus, AT_HEAD).bind(
         plan.policy, plan.serving.public_key, plan.market, plan.quality
     )
-    wanted = {Role.champion: placement.champion, Role.challenger: placement.challenger}
+    wanted = {ModelRole.champion: placement.champion, ModelRole.challenger: placement.challenger}
     roles = {
         role: _deployed(PolicyReplica, role.value, replicas, placement.cpus, {}).bind(
             role,

@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.batch import EnvSettings
 from serving.questions import Opinion, Question
-from serving.routing import Role, described, in_shadow, role_for
+from serving.routing import ModelRole, described, in_shadow, role_for
 from serving.seat import Seat
 from serving.settings import DeskSettings
 from serving.sources import OwnSources
@@ -39,7 +39,8 @@ class LocalBackend:
     ) -> None:
         self._sources = sources
         self._seats = {
-            role: Seat(role, sources, settings, env, exchange, cash_rate, clock) for role in Role
+            role: Seat(role, sources, settings, env, exchange, cash_rate, clock)
+            for role in ModelRole
         }
 
     async def opinion(self, question: Question) -> Opinion:
@@ -51,7 +52,7 @@ class LocalBackend:
         """Return what a challenger in shadow says; None where there is none."""
         if not in_shadow(self._sources.wanted()):
             return None
-        return await asyncio.to_thread(self._ask, self._seats[Role.challenger], question)
+        return await asyncio.to_thread(self._ask, self._seats[ModelRole.challenger], question)
 
     async def models(self) -> list[dict[str, Any]]:
         """Return what is loaded and wanted in each role."""
@@ -61,7 +62,7 @@ class LocalBackend:
 
     async def unready(self) -> str | None:
         """Return why no question can be answered now, or None."""
-        seat = self._seats[Role.champion]
+        seat = self._seats[ModelRole.champion]
         await asyncio.to_thread(seat.follow)
         return seat.unready()
 

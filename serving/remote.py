@@ -18,7 +18,7 @@ from agents.manifest import Contents
 from market.features import FeatureSpec
 from serving.errors import Reason, ServingError
 from serving.questions import Opinion, Question
-from serving.routing import Role, Wanted, described, in_shadow, role_for
+from serving.routing import ModelRole, Wanted, described, in_shadow, role_for
 from serving.sources import Snapshot, Universe
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class ServeBackend:
 
     def __init__(
         self,
-        roles: Mapping[Role, DeploymentHandle],
+        roles: Mapping[ModelRole, DeploymentHandle],
         sources: DeploymentHandle,
         answer_s: float,
         stale_model_s: float,
@@ -96,9 +96,9 @@ class ServeBackend:
 
     async def shadow(self, question: Question) -> Opinion | None:
         """Return what a challenger in shadow says; None where there is none."""
-        if not in_shadow(self._current()) or Role.challenger not in self._roles:
+        if not in_shadow(self._current()) or ModelRole.challenger not in self._roles:
             return None
-        return await self._ask(Role.challenger, question)
+        return await self._ask(ModelRole.challenger, question)
 
     async def models(self) -> list[dict[str, Any]]:
         """Return what is loaded and wanted in each role, as one replica of it tells."""
@@ -111,7 +111,9 @@ class ServeBackend:
         """Return why no question can be answered now, or None."""
         try:
             self._current()
-            found: str | None = await _awaited(self._roles[Role.champion].unready.remote, STATUS_S)
+            found: str | None = await _awaited(
+                self._roles[ModelRole.champion].unready.remote, STATUS_S
+            )
         except ServingError as error:
             return error.detail
         return found
@@ -129,7 +131,7 @@ class ServeBackend:
             raise ServingError(Reason.stale_model, "nobody can say which model is the champion")
         return self._wanted
 
-    async def _ask(self, role: Role, question: Question) -> Opinion:
+    async def _ask(self, role: ModelRole, question: Question) -> Opinion:
         handle = self._roles.get(role)
         if handle is None:
             raise ServingError(Reason.no_model, f"there is no place for a {role.value} here")

@@ -13,7 +13,7 @@ from serving.errors import Reason, ServingError
 from serving.questions import Question
 
 
-class Role(Enum):
+class ModelRole(Enum):
     """What a model is for."""
 
     champion = "champion"
@@ -37,7 +37,7 @@ class Wanted:
     market: str
 
 
-def role_for(question: Question, wanted: Wanted) -> Role:
+def role_for(question: Question, wanted: Wanted) -> ModelRole:
     """Return whose answer an account gets: the challenger's for its share of the accounts.
 
     Raises:
@@ -47,8 +47,8 @@ def role_for(question: Question, wanted: Wanted) -> Role:
         raise ServingError(Reason.no_model, "no champion was promoted: see tercet promote")
     tried = wanted.challenger is not None and question.account is not None
     if tried and question.account is not None and place(question.account, wanted.share):
-        return Role.challenger
-    return Role.champion
+        return ModelRole.challenger
+    return ModelRole.champion
 
 
 def in_shadow(wanted: Wanted) -> bool:
@@ -58,7 +58,7 @@ def in_shadow(wanted: Wanted) -> bool:
 
 def described(statuses: list[dict[str, Any]], share: float) -> list[dict[str, Any]]:
     """Return the roles that are filled or wanted, with the share of accounts each one serves."""
-    shares = {Role.champion.value: 1.0 - share, Role.challenger.value: share}
+    shares = {ModelRole.champion.value: 1.0 - share, ModelRole.challenger.value: share}
     return [
         {**status, "share": shares[status["role"]]}
         for status in statuses

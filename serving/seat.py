@@ -20,7 +20,7 @@ from market.suggest import nearest
 from serving.desk import Desk
 from serving.errors import Reason, ServingError
 from serving.questions import Opinion, Question
-from serving.routing import Role, Wanted
+from serving.routing import ModelRole, Wanted
 from serving.settings import DeskSettings
 from serving.sources import Sources, Universe
 
@@ -94,7 +94,7 @@ class Seat:
 
     def __init__(
         self,
-        role: Role,
+        role: ModelRole,
         sources: Sources,
         settings: DeskSettings,
         env: EnvSettings,
@@ -192,7 +192,7 @@ class Seat:
     def _sha256(self, wanted: Wanted | None) -> str | None:
         if wanted is None:
             return None
-        return wanted.champion if self.role is Role.champion else wanted.challenger
+        return wanted.champion if self.role is ModelRole.champion else wanted.challenger
 
     def _load(self, wanted: Wanted) -> None:
         """Bring the model to what is wanted."""

@@ -9,7 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serving.decisions import DecisionLog
 from serving.remote import ServeBackend
-from serving.routing import Role
+from serving.routing import ModelRole
 from serving.settings import ServingSettings
 from serving.tokens import load_tokens
 from serving.web import make_app
@@ -28,7 +28,7 @@ class Ingress:
     def __init__(
         self,
         settings: ServingSettings,
-        roles: dict[Role, DeploymentHandle],
+        roles: dict[ModelRole, DeploymentHandle],
         sources: DeploymentHandle,
     ) -> None:
         self._settings = settings

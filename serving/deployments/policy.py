@@ -12,7 +12,7 @@ from envs.batch import EnvSettings
 from serving.errors import ServingError
 from serving.questions import Opinion, Question
 from serving.remote import RemoteSources
-from serving.routing import Role
+from serving.routing import ModelRole
 from serving.seat import Seat
 from serving.settings import DeskSettings
 
@@ -32,7 +32,7 @@ class PolicyReplica:
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self,
-        role: Role,
+        role: ModelRole,
         sources: DeploymentHandle,
         settings: DeskSettings,
         env: EnvSettings,

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +211,96 @@ def shop(open_shop: Callable[..., Shop]) -> Shop:
 def opine() -> Callable[..., Opinion]:
     """Make an opinion: of a question, by a model."""
     return opinion_of
+
+
+@dataclass(frozen=True)
+class World:
+    """A small synthetic market, its configuration, and artefacts of agents that learned nothing."""
+
+    folder: Path
+    config: Any  # Configuration
+    serving: Any  # ServingSettings
+    data: Any  # Dataset
+
+    @property
+    def last(self) -> str:
+        """Return the last session."""
+        return str(self.data.bars.dates[-1])
+
+    @property
+    def first(self) -> str:
+        """Return the first session after training."""
+        return str(self.data.bars.dates[self.data.test.start])
+
+    @property
+    def now(self) -> datetime:
+        """Return a moment after the last session and before the next one has closed."""
+        return datetime.fromisoformat(f"{self.last}T23:30:00+00:00")
+
+    def artefact(self, seed: int) -> Path:
+        """Return an artefact of random networks, the same for the same seed."""
+        from benchmarks import untrained
+        from training.train import make_society
+
+        folder = self.folder / f"artefact-{seed}"
+        if not folder.exists():
+            config = replace(self.config, seed=seed)
+            untrained.save(folder, make_society(self.data, config), self.data, config)
+        return folder
+
+    def plan(self, policy: Any, folder: Path, **placement: Any) -> Any:
+        """Return a blueprint whose decisions lie in a folder."""
+        from serving.blueprint import Blueprint
+
+        own = replace(
+            self.serving,
+            placement=replace(self.serving.placement, **placement),
+            decisions=str(folder / "decisions.sqlite"),
+            tokens=str(folder / "tokens"),
+        )
+        c = self.config
+        return Blueprint(c.market, c.quality, c.env, policy, own)
+
+    def backend(self, plan: Any, now: datetime | None = None) -> Any:
+        """Return the backend of this process, at a moment."""
+        from serving.local import LocalBackend
+
+        market = plan.market
+        return LocalBackend(
+            plan.sources(),
+            plan.serving.desk,
+            plan.env,
+            market.exchange,
+            market.cash_rate,
+            lambda: now or self.now,
+        )
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Build the market once; nothing in it is changed."""
+    import hydra
+
+    from cli.config import TrainConfig, register
+    from envs.make import CONF, typed
+    from market.build import build
+
+    register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose(
+            "train",
+            [
+                "market=synthetic",
+                "market.assets=6",
+                "market.sessions=700",
+                "market.first=2015-01-02",
+                "ensemble=hedge",
+                "seed=1",
+            ],
+        )
+        settings = hydra.compose(overrides=["+serving=default"])
+    config = typed(composed, TrainConfig).configuration()
+    folder = tmp_path_factory.mktemp("world")
+    serving = hydra.utils.instantiate(settings, _convert_="object")["serving"]
+    data = build(config.market, config.quality, config.features)
+    return World(folder, config, serving, data)
