@@ -90,7 +90,8 @@ Session = Annotated[
     BeforeValidator(_session),
     WithJsonSchema({"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
 ]
-Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9.^/_=-]{1,16}$")]
+_SYMBOL = r"^[A-Z0-9.^/_=-]{1,16}$"
+Symbol = Annotated[str, StringConstraints(pattern=_SYMBOL)]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -104,7 +105,10 @@ class Account(_Request):
 
     id: AccountId
     cash: Money  # account currency
-    positions: Annotated[dict[Symbol, Shares], Field(max_length=MAX_NAMES)]  # shares, >= 0
+    positions: Annotated[
+        dict[Symbol, Shares],
+        Field(max_length=MAX_NAMES, json_schema_extra={"propertyNames": {"pattern": _SYMBOL}}),
+    ]  # shares, >= 0
 
 
 class AllocationRequest(_Request):
@@ -290,8 +294,8 @@ def _no_constant(name: str) -> None:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return where a problem is; keys are the sender's words and are shown as short plain text."""
-    parts = (re.sub(r"[^\w.:-]", "?", str(part), flags=re.ASCII)[:32] for part in location[:4])
-    return ".".join(parts) or "body"
+    words = [str(part) for part in location[:4] if part != "[key]"]  # pydantic's word for a key
+    return ".".join(re.sub(r"[^\w.:-]", "?", word, flags=re.ASCII)[:32] for word in words) or "body"
 
 
 def _plain(value: Decimal) -> str:

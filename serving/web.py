@@ -202,8 +202,7 @@ class Observed:
         except Exception:
             logger.exception("%s %s failed", scope["method"], label(path_of(scope)))
             if code == _CLIENT_GONE:
-                error = ServingError(Reason.internal, "the service failed; its log says why")
-                await RefusalResponse(error)(scope, receive, noted)
+                await _failure()(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.answered(label(path_of(scope)), str(code), seconds)
@@ -233,6 +232,7 @@ def make_app(backend: Backend, log: DecisionLog, settings: WebSettings, tokens: 
     )
     api.add_exception_handler(ServingError, _refused)
     api.add_exception_handler(HTTPException, _refused)
+    api.add_exception_handler(Exception, _failed)
     _add_routes(api, service)
     return Observed(Guard(api, tokens, settings), metrics)
 
@@ -272,6 +272,16 @@ async def _refused(_: Request, error: Exception) -> Response:
         return RefusalResponse(error)
     assert isinstance(error, HTTPException), "registered for these two"
     return RefusalResponse(ServingError(Reason.bad_request, error.detail))
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    """Answer what nobody expected; the exception itself goes on to `Observed`, which logs it."""
+    return _failure()
+
+
+def _failure() -> RefusalResponse:
+    reason = "the service failed; its log says why"
+    return RefusalResponse(ServingError(Reason.internal, reason))
 
 
 def _json(record: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
