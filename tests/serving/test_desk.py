@@ -94,9 +94,7 @@ def test_weights_sum_to_one_with_cash_for_the_account_and_every_agent(
         assert opinion.weights[symbol] == pytest.approx(netted, abs=1e-12)
 
 
-def test_an_answer_expires_with_the_next_sessions_execution_window(
-    desk: Desk, world: Any
-) -> None:
+def test_an_answer_expires_with_the_next_sessions_execution_window(desk: Desk, world: Any) -> None:
     row = int(np.searchsorted(world.data.bars.dates, np.datetime64("2017-07-03"))) - 1
     # The third of July was a half day after a weekend; it opened at 13:30 UTC all the same.
     opinion = desk.opinion(row, world.now)
@@ -133,9 +131,7 @@ def test_a_delisted_name_is_named_and_not_held(world: Any) -> None:
     listed, close = bars.listed.copy(), bars.close.copy()
     listed[-30:, 1], close[-30:, 1] = False, np.nan
     tradable = bars.tradable & listed
-    data = replace(
-        world.data, bars=replace(bars, listed=listed, close=close, tradable=tradable)
-    )
+    data = replace(world.data, bars=replace(bars, listed=listed, close=close, tradable=tradable))
     opinion = open_desk(world, data).opinion(len(bars.dates) - 1, world.now)
     assert opinion.missing == (bars.symbols[1],)
     assert opinion.weights[bars.symbols[1]] == 0.0
