@@ -191,10 +191,10 @@ def log(tmp_path: Path) -> Iterator[DecisionLog]:
 def open_shop(log: DecisionLog) -> Callable[..., Shop]:
     """Open the service with other settings than the usual ones."""
 
-    def opened(**settings: Any) -> Shop:
+    def opened(backend: Any = None, **settings: Any) -> Shop:
         from serving.web import make_app  # FastAPI is slow to import
 
-        backend = PlainBackend()
+        backend = backend or PlainBackend()
         tokens = Tokens({token: role for role, token in TOKENS.items()})
         return Shop(backend, log, make_app(backend, log, replace(SETTINGS, **settings), tokens))
 
@@ -213,6 +213,14 @@ def opine() -> Callable[..., Opinion]:
     return opinion_of
 
 
+MARKET = (
+    "market=synthetic",
+    "market.assets=6",
+    "market.sessions=700",
+    "market.first=2015-01-02",
+)
+
+
 @dataclass(frozen=True)
 class World:
     """A small synthetic market, its configuration, and artefacts of agents that learned nothing."""
@@ -221,6 +229,7 @@ class World:
     config: Any  # Configuration
     serving: Any  # ServingSettings
     data: Any  # Dataset
+    overrides: tuple[str, ...] = MARKET  # of a command over the same market
 
     @property
     def last(self) -> str:
@@ -289,14 +298,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         composed = hydra.compose(
             "train",
-            [
-                "market=synthetic",
-                "market.assets=6",
-                "market.sessions=700",
-                "market.first=2015-01-02",
-                "ensemble=hedge",
-                "seed=1",
-            ],
+            [*MARKET, "ensemble=hedge", "seed=1"],
         )
         settings = hydra.compose(overrides=["+serving=default"])
     config = typed(composed, TrainConfig).configuration()
