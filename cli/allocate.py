@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serving.messages import parse, to_question
 @verb(AllocateConfig)
 def main(config: AllocateConfig) -> None:
     """Ask, record the decision and print it."""
+    logging.getLogger("serving").setLevel(logging.CRITICAL)  # the one line below says it all
     body = json.dumps(_question(config)).encode()
     try:
         said = asyncio.run(_ask(config, body))

@@ -8,8 +8,9 @@ import yaml
 
 from cli.config import ServeConfig, verb
 from market.errors import InputError
-from serving.run import LOOPBACK, config_file, serving, until_stopped
+from serving.run import ENVIRONMENT, LOOPBACK, config_file, serving, until_stopped
 from serving.tokens import load_tokens, make_tokens_file
+from training.local_ray import local_ray
 
 TOKENS = Path("runs/tokens")  # where a random token is kept when no file is named
 
@@ -22,19 +23,14 @@ def main(config: ServeConfig) -> None:
             f"host={config.host} lets others in: write a tokens file and name it with "
             "serving.tokens=<file>"
         )
-    plan = config.blueprint()
     tokens = _tokens(config)
-    located = replace(
-        config.serving,
-        tokens=str(tokens),
-        decisions=str(Path(config.serving.decisions).absolute()),
-    )
-    plan = replace(plan, serving=located)
+    plan = config.blueprint()
+    plan = replace(plan, serving=replace(plan.serving, tokens=str(tokens))).located()
     if config.print_config:
         yaml.safe_dump(config_file(plan, config.host, config.port), sys.stdout, sort_keys=False)
         return
     plan.sources().require_champion()  # in a second, not after half a minute of starting
-    with serving(plan, config.host, config.port) as address:
+    with local_ray(environment=ENVIRONMENT), serving(plan, config.host, config.port) as address:
         print(f"serving on {address}  (tokens: {tokens}; pages: {address}/docs)", flush=True)
         until_stopped()
 
@@ -42,11 +38,10 @@ def main(config: ServeConfig) -> None:
 def _tokens(config: ServeConfig) -> Path:
     """Return the file of tokens, made with a random one where none is named and none is there."""
     if config.serving.tokens is not None:
-        named = Path(config.serving.tokens).absolute()
-        load_tokens(named)
-        return named
-    path = TOKENS.absolute()
-    if not path.exists():
-        make_tokens_file(path)
+        path = Path(config.serving.tokens)
+    else:
+        path = TOKENS
+        if not path.exists():
+            make_tokens_file(path)
     load_tokens(path)
     return path

@@ -1,8 +1,9 @@
 """Everything that the application is built from, as plain JSON: a Serve config file carries it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -55,6 +56,29 @@ class Blueprint:
         """
         return OwnSources(self.policy, self.serving.public_key, self.market, self.quality)
 
+    def located(self) -> "Blueprint":
+        """Return the same with absolute paths: a process elsewhere must mean the same files."""
+        serving = replace(
+            self.serving,
+            decisions=_absolute(self.serving.decisions),
+            tokens=_absolute(self.serving.tokens),
+            public_key=_absolute(self.serving.public_key),
+        )
+        if isinstance(self.policy, ArtefactPolicy):
+            policy: ArtefactPolicy | ChampionPolicy = ArtefactPolicy(_absolute(self.policy.path))
+        else:
+            policy = ChampionPolicy(_absolute(self.policy.registry))
+        market = self.market
+        if isinstance(market, FilesMarket):
+            market = replace(
+                market,
+                path=_absolute(market.path),
+                series={name: _absolute(path) for name, path in market.series.items()},
+                sectors=_absolute(market.sectors),
+                membership=_absolute(market.membership),
+            )
+        return replace(self, market=market, policy=policy, serving=serving)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON types that `from_json` reads."""
         return {
@@ -83,6 +107,14 @@ class Blueprint:
             policy=_untagged("policy", record["policy"], POLICIES),
             serving=_read("serving", record["serving"], ServingSettings),
         )
+
+
+@overload
+def _absolute(path: str) -> str: ...
+@overload
+def _absolute(path: None) -> None: ...
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _plain(record: Any) -> dict[str, Any]:

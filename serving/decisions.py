@@ -236,9 +236,8 @@ class DecisionLog:
                 for job in batch:  # one of them is at fault, the others are not
                     self._commit([job])
                 return
-            refusal = _refusal(error) if isinstance(error, sqlite3.Error) else error
             for _, future in batch:
-                future.set_exception(refusal)
+                future.set_exception(_refusal(error) if isinstance(error, sqlite3.Error) else error)
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 future.set_result(result)

@@ -27,6 +27,7 @@ _BODY = (
     Reason.unsupported_media_type,
     Reason.invalid,
 )
+_UNUSED = ("HTTPValidationError", "ValidationError")  # FastAPI's own refusal, which is not ours
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -42,7 +43,11 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page"});\n'
+# The whole address: a relative one fails in a browser that was given the password in the URL.
+_START = """\
+const url = location.origin + location.pathname.replace(/docs$/, "openapi.json");
+SwaggerUIBundle({url, dom_id: "#page"});
+"""
 _ASSETS = {
     "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": "text/javascript",
@@ -70,6 +75,8 @@ def description(api: FastAPI, version: str) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
+    for name in _UNUSED:
+        schemas.pop(name, None)
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     for route in ROUTES:
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
@@ -100,6 +107,7 @@ def asset(name: str) -> Response:
 def _complete(operation: dict[str, Any], route: Route) -> None:
     """Say what a route needs, reads and refuses."""
     reasons = list(_ALWAYS)
+    operation["summary"] = operation.pop("description")
     if route.role is not None:
         reasons += _CLOSED
         operation["security"] = [{"bearer": [route.role.name]}]

@@ -1,7 +1,5 @@
-"""Run the application on Ray, here: what `tercet serve` does."""
+"""Run the application on the Ray that is there: what `tercet serve` does."""
 
-import logging
-import os
 import signal
 import socket
 import threading
@@ -12,25 +10,22 @@ from typing import Any
 from market.errors import InputError
 from serving.blueprint import Blueprint
 
-OBJECT_STORE_BYTES = 512 * 1024**2
 READY_S = 30.0
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Whatever its name says, 0 makes every part of Ray bind to 127.0.0.1, on Linux too.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.fallback.middlewares",
     "OMP_NUM_THREADS": "1",
 }
+"""Of Ray's processes, to be set before Ray starts."""
 
 
 @contextmanager
 def serving(plan: Blueprint, host: str, port: int) -> Iterator[str]:
     """Serve until the end of the block; yields the address once every part runs.
+
+    Ray must have been started, with `ENVIRONMENT`.
 
     Args:
         plan: what is served.
@@ -41,26 +36,25 @@ def serving(plan: Blueprint, host: str, port: int) -> Iterator[str]:
         InputError: if the address is taken, or the application does not start.
     """
     _require_free(host, port)
-    with _ray():
-        from ray import serve
-        from ray.serve.config import ProxyLocation
+    from ray import serve
+    from ray.serve.config import ProxyLocation
 
-        from serving.app import NAME, build
+    from serving.app import NAME, build
 
-        try:
-            serve.start(
-                proxy_location=ProxyLocation.HeadOnly,
-                http_options={"host": host, "port": port},
-                logging_config={"log_level": "WARNING", "enable_access_log": False},
-            )
-            serve.run(build(plan.to_json()), name=NAME, route_prefix="/", logging_config=_quiet())
-        except RuntimeError as error:
-            raise InputError(f"the application does not start: {_line(error)}") from error
-        try:
-            _require_answers(serve.get_deployment_handle("champion", NAME))
-            yield f"http://{host}:{port}"
-        finally:
-            serve.shutdown()
+    try:
+        serve.start(
+            proxy_location=ProxyLocation.HeadOnly,
+            http_options={"host": host, "port": port},
+            logging_config=QUIET,
+        )
+        serve.run(build(plan.to_json()), name=NAME, route_prefix="/", logging_config=QUIET)
+    except RuntimeError as error:
+        raise InputError(f"the application does not start: {_line(error)}") from error
+    try:
+        _require_answers(serve.get_deployment_handle("champion", NAME))
+        yield f"http://{host}:{port}"
+    finally:
+        serve.shutdown()
 
 
 def until_stopped() -> None:
@@ -87,37 +81,11 @@ def config_file(plan: Blueprint, host: str, port: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _ray() -> Iterator[None]:
-    """Start Ray for this command alone, quietly, reachable from this machine with its token."""
-    os.environ.update(ENVIRONMENT)
-    import ray
-
-    for name in ("ray", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def _require_answers(champion: Any) -> None:
     """Refuse to go on where the champion or the data cannot be used."""
     why = champion.unready.remote().result(timeout_s=READY_S)
     if why is not None:
         raise InputError(why)
-
-
-def _quiet() -> dict[str, Any]:
-    return {"log_level": "WARNING", "enable_access_log": False}
 
 
 def _require_free(host: str, port: int) -> None:

@@ -269,6 +269,8 @@ def _add_routes(api: FastAPI, service: Service) -> None:
 async def _refused(_: Request, error: Exception) -> Response:
     """Answer a refusal in its one form; what FastAPI refuses by itself is a wrong request."""
     if isinstance(error, ServingError):
+        if error.reason is Reason.internal:
+            logger.error("an answer was withheld: %s", error.detail)
         return RefusalResponse(error)
     assert isinstance(error, HTTPException), "registered for these two"
     return RefusalResponse(ServingError(Reason.bad_request, error.detail))

@@ -1,13 +1,14 @@
-"""Ray on this machine alone: quiet, without a dashboard, listening on loopback only."""
+"""Ray on this machine alone: quiet, without a dashboard, on loopback and behind its token."""
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 OBJECT_STORE_BYTES = 512 * 1024**2
 
 ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # the default of this release; another one must not open the door
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -17,19 +18,22 @@ ENVIRONMENT = {
 
 # They announce deprecations inside RLlib, that local authentication is on, and every death of an
 # actor at length; what matters is raised, or told by `training.society_ppo`.
-NOISY_LOGGERS = ("ray", "ray.rllib", "ray.tune")
+NOISY_LOGGERS = ("ray", "ray.rllib", "ray.serve", "ray.tune")
 
 
 @contextmanager
-def local_ray(cpus: int | None = None) -> Iterator[None]:
+def local_ray(
+    cpus: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Start Ray, and shut it down at the end; where a program has started it, use it as it is.
 
     To be entered before anything imports ray, which reads the environment once.
 
     Args:
         cpus: that Ray may hand out to actors; None is those of this machine.
+        environment: further variables for Ray and all its processes.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in {**ENVIRONMENT, **(environment or {})}.items():
         os.environ.setdefault(name, value)
     import ray
 
