@@ -138,10 +138,11 @@ def test_an_unexpected_failure_is_logged_and_tells_the_caller_nothing(
     ids=["NaN weight", "not a whole", "infinite word", "NaN explanation", "no date"],
 )
 def test_an_opinion_that_is_no_allocation_is_never_given_out(
-    shop: Any, question: Any, change: Any
+    shop: Any, question: Any, change: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.backend.change = change
     reply = post(shop, question)
+    assert caplog.records
     assert (reply.status, reply.code) == (500, "internal")
     shop.backend.change = lambda opinion: opinion
     assert post(shop, question).status == 200
@@ -237,6 +238,9 @@ def test_the_description_names_each_public_route_with_the_role_it_needs(shop: An
         if not route.browser
     }
     assert shown == expected
+    used = json.dumps(document["paths"]) + json.dumps(document["components"])
+    for name in document["components"]["schemas"]:
+        assert f"#/components/schemas/{name}" in used
 
 
 def test_the_page_asks_for_nothing_on_another_server(shop: Any) -> None:
