@@ -29,8 +29,9 @@ from serving.blueprint import Blueprint
 from serving.local import LocalBackend
 from serving.messages import canonical, parse, to_question
 from serving.questions import Opinion
-from serving.run import serving
+from serving.run import ENVIRONMENT, QUIET, serving
 from serving.tokens import make_tokens_file
+from training.local_ray import local_ray
 
 QUESTIONS = {1: 200, 4: 100, 64: 10}  # callers -> questions of each in a round
 TOLERANCE = 1e-6  # of a weight
@@ -70,7 +71,7 @@ def run(plan: Blueprint, as_of: str, folder: Path, start: Sequence[str], repeats
         decisions=str(folder / "decisions.sqlite"),
         tokens=str(folder / "tokens"),
     )
-    plan = replace(plan, serving=own)
+    plan = replace(plan, serving=own).located()
     rounds = _loaded(plan, as_of, token, repeats)
     opinion = _opinion(plan, as_of)
     found = {count: Figures.of(some, opinion) for count, some in rounds.items()}
@@ -222,7 +223,11 @@ def _loaded(plan: Blueprint, as_of: str, token: str, repeats: int) -> dict[int, 
     """Serve both applications, and return the rounds by number of callers."""
     port = _free_port()
     spawned = get_context("spawn")
-    with serving(plan, HOST, port), ProcessPoolExecutor(1, mp_context=spawned) as others:
+    with (
+        local_ray(environment=ENVIRONMENT),
+        serving(plan, HOST, port),
+        ProcessPoolExecutor(1, mp_context=spawned) as others,
+    ):
         _run_empty_app(plan)
         _await_ready(port, COLD_LIMIT_S)
         targets = [Target(port, path, token) for path in ("/v1/allocations", "/empty")]
@@ -254,7 +259,7 @@ def _run_empty_app(plan: Blueprint) -> None:
         build(placement.ingress, placement.champion, placement.cpus),
         name="empty",
         route_prefix="/empty",
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
+        logging_config=QUIET,
     )
 
 
