@@ -1,6 +1,6 @@
-"""What goes over the wire: the question's body and the answers, as pydantic models.
+"""The question as it goes over the wire: what is accepted, and its canonical form.
 
-The request models refuse whatever they do not know. Their messages never repeat a value that was
+The models refuse whatever they do not know. Their messages never repeat a value that was
 sent: what a hostile body contains stays out of logs and answers.
 """
 
@@ -9,7 +9,7 @@ import json
 import re
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -93,7 +93,6 @@ Session = Annotated[
 _SYMBOL = r"^[A-Z0-9.^/_=-]{1,16}$"
 Symbol = Annotated[str, StringConstraints(pattern=_SYMBOL)]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Request(BaseModel):
@@ -124,104 +123,6 @@ class AllocationRequest(_Request):
         ]
         | None
     ) = None  # None: all names of the market
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Model(_Answer):
-    """Which artefact answered."""
-
-    id: str
-    sha256: Sha256
-
-
-class Agent(_Answer):
-    """What one agent's own book is to hold."""
-
-    weights: dict[str, float]
-    share: float
-    confidence: float | None
-    breaches_before_projection: list[str]
-
-
-class Diagnostics(_Answer):
-    """How fresh the data are and what the answer cost; only `missing` and `rebalance` last."""
-
-    data_age: int
-    missing: list[str]
-    rebalance: bool
-    seconds: dict[str, float]
-
-
-class Allocation(_Answer):
-    """The answer: weights as fractions of NAV, with their source."""
-
-    decision_id: Sha256
-    as_of: date
-    expires_at: str
-    supersedes: Sha256 | None
-    model: Model
-    weights: dict[str, float]
-    agents: dict[str, Agent]
-    market: dict[str, Any]
-    diagnostics: Diagnostics
-
-
-class Shadow(_Answer):
-    """What a challenger would have answered instead."""
-
-    model_sha256: Sha256
-    weights: dict[str, float]
-    distance: float
-
-
-class RecordedAllocation(Allocation):
-    """A decision as it was answered first, what became of it, and why it was taken."""
-
-    account: str | None
-    status: Literal["advice", "submittable", "superseded", "expired"]
-    superseded_by: Sha256 | None
-    explanation: dict[str, Any]
-    shadows: list[Shadow]
-
-
-class ModelStatus(BaseModel):
-    """A model in its role, and what the service knows of it."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: str
-    sha256: Sha256 | None
-    wanted: Sha256 | None
-    problem: str | None
-    share: float
-
-
-class Models(_Answer):
-    """All models that are loaded or wanted."""
-
-    models: list[ModelStatus]
-
-
-class Health(_Answer):
-    """The process, or its model, is there."""
-
-    status: str
-
-
-class Problem(_Answer):
-    """Which rule refused, and what it saw."""
-
-    code: str
-    reason: str
-
-
-class Refusal(_Answer):
-    """Every answer that is no answer."""
-
-    error: Problem
 
 
 def parse(body: bytes) -> AllocationRequest:

@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse, Response
 
+from serving.answers import Refusal
 from serving.errors import Reason, ServingError
-from serving.messages import AllocationRequest, Refusal
+from serving.messages import AllocationRequest
 from serving.routes import ROUTES, Route
 
 _SCHEMAS = "#/components/schemas/"

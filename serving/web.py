@@ -1,6 +1,6 @@
 """The HTTP service: routes, and what is done before and after a replica answers.
 
-`make_app` gives an ASGI application of three layers: `Observed` counts every answer and catches
+`make_app` gives an ASGI application of three layers: `Counted` counts every answer and catches
 what nobody expected, `serving.guard.Guard` decides who comes in, FastAPI answers.
 """
 
@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from serving import messages, openapi
 from serving.allocation import answer, distance
+from serving.answers import Allocation, Health, Models, RecordedAllocation
 from serving.decisions import DecisionLog, Recorded
 from serving.errors import Reason, ServingError
 from serving.guard import (
@@ -35,7 +36,6 @@ from serving.guard import (
     Send,
     path_of,
 )
-from serving.messages import Allocation, Health, Models, RecordedAllocation
 from serving.metrics import Metrics
 from serving.questions import Backend, Question
 from serving.routes import label
@@ -172,7 +172,7 @@ class Service:
             self._metrics.shadow_lost()
 
 
-class Observed:
+class Counted:
     """The outermost layer: counts every answer, and answers what nobody expected with a 500.
 
     Args:
@@ -234,7 +234,7 @@ def make_app(backend: Backend, log: DecisionLog, settings: WebSettings, tokens: 
     api.add_exception_handler(HTTPException, _refused)
     api.add_exception_handler(Exception, _failed)
     _add_routes(api, service)
-    return Observed(Guard(api, tokens, settings), metrics)
+    return Counted(Guard(api, tokens, settings), metrics)
 
 
 def _add_routes(api: FastAPI, service: Service) -> None:
@@ -277,7 +277,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _failed(_: Request, error: Exception) -> Response:
-    """Answer what nobody expected; the exception itself goes on to `Observed`, which logs it."""
+    """Answer what nobody expected; the exception itself goes on to `Counted`, which logs it."""
     return _failure()
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.errors import InputError
-from serving.decisions import BUSY_TIMEOUT_S, Decision, DecisionLog, Recorded
+from serving.decision_file import BUSY_TIMEOUT_S
+from serving.decisions import Decision, DecisionLog, Recorded
 from serving.errors import Reason, ServingError
 
 DAY = "2022-12-28"
@@ -102,7 +103,7 @@ def test_after_a_rollback_the_decision_of_the_old_model_takes_its_place_again(
         max_size=30,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_one_decision_stands_whatever_is_asked_in_whatever_order(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[str, str, str]]
 ) -> None:

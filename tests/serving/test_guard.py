@@ -88,6 +88,18 @@ def test_two_authorization_headers_are_none(shop: Any) -> None:
     assert shop.ask_once("GET", "/v1/models").status == 401
 
 
+def test_under_a_prefix_the_routes_are_the_same(shop: Any) -> None:
+    async def mounted(scope: Any, receive: Any, send: Any) -> None:
+        scope |= {"root_path": "/tercet", "path": "/tercet" + scope["path"]}
+        await app(scope, receive, send)
+
+    app = shop.app
+    shop.app = mounted
+    assert shop.ask_once("GET", "/v1/models").status == 200
+    assert shop.ask_once("POST", "/v1/allocations", {}, role=None).status == 401
+    assert shop.ask_once("GET", "/docs/start.js").status == 200
+
+
 def test_a_browser_may_show_the_page_but_ask_nothing_else_with_a_password(shop: Any) -> None:
     secret = base64.b64encode(f"me:read-{'x' * 16}".encode()).decode()
     basic = {"authorization": f"Basic {secret}"}
