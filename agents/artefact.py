@@ -14,6 +14,7 @@ from agents.mandates import Mandate
 from agents.manifest import (
     HASHES,
     MANIFEST,
+    MOST_WORDS,
     PARAMETERS,
     Contents,
     Manifest,
@@ -33,8 +34,7 @@ from market.features import FeatureConfig
 
 SEPARATOR = "/"  # between a policy's and a parameter's name
 HEADER_START = 8  # bytes that hold the length of a safetensors header
-MOST_HEADER = 1 << 22  # bytes; one entry has about 100
-MOST_WORDS = 300  # characters of a library's message
+MOST_HEADER = 1 << 20  # bytes; one entry has about 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)

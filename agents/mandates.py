@@ -3,6 +3,7 @@
 Plain data without torch, so that a mandate can be read wherever a configuration can.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
@@ -12,6 +13,9 @@ from market.errors import InputError
 from risk.breakers import BreakerRules
 from risk.exits import ExitRules
 from risk.limits import Limits
+
+# A name becomes part of the names of parameters, metrics and files.
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class BasePortfolio(Enum):
@@ -70,11 +74,11 @@ class Mandate:
     reward: RewardWeights
 
     def __post_init__(self) -> None:
-        if not self.name or not self.policy or "/" in self.policy:
-            raise ValueError(
-                f"a mandate needs a name and a policy without '/', were {self.name!r} and "
-                f"{self.policy!r}"
-            )
+        for key, name in (("name", self.name), ("policy", self.policy)):
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"agents: {key} must be 1 to 64 letters, digits, '_' or '-', was {name[:80]!r}"
+                )
         self._check("target_volatility", 0.0 < self.target_volatility < float("inf"), "> 0")
         self._check("tilt", 0.0 <= self.tilt <= 100.0, "in [0, 100]")
         self._check("tilt_rate", 0.0 < self.tilt_rate <= 1.0, "in (0, 1]")

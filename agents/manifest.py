@@ -33,6 +33,7 @@ MOST_BYTES = {MANIFEST: 1 << 22, PARAMETERS: 1 << 30, HASHES: 1 << 12}
 """Of each file; the widest society that fits a machine's memory stays far below."""
 
 MOST_SYMBOL = 32  # characters
+MOST_WORDS = 300  # characters of an error that may quote what was found
 _OWN_HASH = b', "self": "'
 
 
@@ -133,7 +134,8 @@ class Manifest:
             InputError: if the format version is another one, or the text is no manifest.
         """
         try:
-            record = strict_json(text)
+            found = strict_json(text)
+            record = dict(found)
             version = record.pop("format_version")
             if version != FORMAT_VERSION:
                 raise InputError(f"format version {version}, this program reads {FORMAT_VERSION}")
@@ -147,6 +149,9 @@ class Manifest:
             }
             manifest = cls(**{**record, **parsed})
             _check_types(manifest, manifest.features)
+            difference = first_difference(found, json.loads(manifest.to_json()))
+            if difference is not None:  # a word in the place of a list of letters, and the like
+                raise InputError(difference)
             return manifest
         except InputError:
             raise
@@ -223,7 +228,7 @@ def parse_manifest(contents: Contents, origin: str) -> Manifest:
     try:
         return Manifest.from_json(contents.files[MANIFEST])
     except InputError as error:
-        raise InputError(f"{origin}/{MANIFEST}: {error}") from error
+        raise InputError(f"{origin}/{MANIFEST}: {str(error)[:MOST_WORDS]}") from error
 
 
 def hashes_of(contents: Mapping[str, bytes]) -> bytes:

@@ -35,7 +35,8 @@ def read_plain(path: Path, most_bytes: int) -> bytes:
             raise InputError(f"{path} cannot be read: it is no regular file")
         if found.st_size > most_bytes:
             raise InputError(f"{path} has {found.st_size} bytes, at most {most_bytes} are read")
-        return _read(descriptor, most_bytes)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(found.st_size)  # should it grow meanwhile, its hash will be wrong
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     finally:
@@ -106,12 +107,6 @@ def _is_link(path: Path) -> bool:
         return path.is_symlink()
     except ValueError:
         return False
-
-
-def _read(descriptor: int, most_bytes: int) -> bytes:
-    """Read to the end; a file that grows meanwhile is cut, and its hash will be wrong."""
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
-        return file.read(most_bytes)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

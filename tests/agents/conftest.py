@@ -1,5 +1,6 @@
 """Markets and datasets built by hand, and the mandates of `conf/` where a preset is tested."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,13 @@ from omegaconf import MISSING
 
 import agents.config
 import risk.config
+from agents import artefact
+from agents.ensemble import Hedge
 from agents.mandates import Mandate
+from agents.manifest import HASHES, MANIFEST, PARAMETERS, Manifest, Stage, hashes_of
 from agents.market_tensors import MarketTensors
+from agents.network_spec import NetworkSpec
+from agents.networks import PolicyNetwork
 from market.bars import Bars
 from market.dataset import Dataset
 from market.features import FeatureConfig
@@ -147,3 +153,65 @@ def featurise() -> Callable[..., Dataset]:
 @pytest.fixture(scope="session")
 def dataset(featurise: Callable[..., Dataset]) -> Dataset:
     return featurise(_draw_bars())
+
+
+SPEC = NetworkSpec(2, 2, 2, 5, 2, 4, 0.2, False)
+
+
+@pytest.fixture(scope="session")
+def record(presets: dict[str, Mandate], dataset: Dataset) -> Manifest:
+    mandates = tuple(presets[name] for name in ("conservative", "balanced", "aggressive"))
+    stages = {"conservative": Stage.rule, "balanced": Stage.warm_start, "aggressive": Stage.rl}
+    return Manifest(
+        mandates=mandates,
+        stages=stages,
+        network=SPEC,
+        features=dataset.features,
+        ensemble=Hedge(1.0, 0.2),
+        universe=dataset.bars.symbols,
+        data_sha256=dataset.bars.sha256,
+        code_version="0.1.0",
+        assumed_adv={"AAA": 1e6},
+        metrics={"sharpe": 0.75, "calmar": None},
+        trials=3,
+    )
+
+
+@pytest.fixture
+def networks() -> dict[str, PolicyNetwork]:
+    """Return a new network for each policy that is played by one."""
+    generator = torch.Generator().manual_seed(0)
+    return {name: PolicyNetwork(SPEC, generator) for name in ("balanced", "aggressive")}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, record: Manifest, networks: dict[str, PolicyNetwork]) -> Path:
+    """Return the folder of a good artefact."""
+    artefact.save(tmp_path / "runs" / "one", networks, record)
+    return tmp_path / "runs" / "one"
+
+
+@pytest.fixture(scope="session")
+def rewrite() -> Callable[..., None]:
+    """Replace files and make the hashes right again, as somebody with the tools could."""
+    return _rewrite
+
+
+def _rewrite(folder: Path, **contents: bytes) -> None:
+    named = {MANIFEST: contents.get("manifest"), PARAMETERS: contents.get("parameters")}
+    whole = {name: new or (folder / name).read_bytes() for name, new in named.items()}
+    for name, content in whole.items():
+        (folder / name).write_bytes(content)
+    (folder / HASHES).write_bytes(hashes_of(whole))
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[[Path, Callable[[dict[str, Any]], Any]], None]:
+    """Change the manifest's record, with right hashes."""
+
+    def change_record(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+        found = json.loads((folder / MANIFEST).read_text())
+        change(found)
+        _rewrite(folder, manifest=json.dumps(found).encode())
+
+    return change_record

@@ -10,64 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from agents import artefact, manifest
+from agents import artefact
 from agents.artefact import check_features, check_mandates
-from agents.ensemble import Hedge
-from agents.mandates import Mandate
-from agents.manifest import HASHES, MANIFEST, PARAMETERS, Manifest, Stage
-from agents.network_spec import NetworkSpec
+from agents.manifest import HASHES, MANIFEST, PARAMETERS, Manifest
 from agents.networks import PolicyNetwork
 from market.dataset import Dataset
 from market.errors import InputError
 
-SPEC = NetworkSpec(2, 2, 2, 5, 2, 4, 0.2, False)
 FILES = (MANIFEST, PARAMETERS, HASHES)
-
-
-@pytest.fixture
-def record(presets: dict[str, Mandate], dataset: Dataset) -> Manifest:
-    mandates = tuple(presets[name] for name in ("conservative", "balanced", "aggressive"))
-    stages = {"conservative": Stage.rule, "balanced": Stage.warm_start, "aggressive": Stage.rl}
-    return Manifest(
-        mandates=mandates,
-        stages=stages,
-        network=SPEC,
-        features=dataset.features,
-        ensemble=Hedge(1.0, 0.2),
-        universe=dataset.bars.symbols,
-        data_sha256=dataset.bars.sha256,
-        code_version="0.1.0",
-        assumed_adv={"AAA": 1e6},
-        metrics={"sharpe": 0.75, "calmar": None},
-        trials=3,
-    )
-
-
-@pytest.fixture
-def networks() -> dict[str, PolicyNetwork]:
-    generator = torch.Generator().manual_seed(0)
-    return {name: PolicyNetwork(SPEC, generator) for name in ("balanced", "aggressive")}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, record: Manifest, networks: dict[str, PolicyNetwork]) -> Path:
-    artefact.save(tmp_path / "runs" / "one", networks, record)
-    return tmp_path / "runs" / "one"
-
-
-def _rewrite(folder: Path, **contents: bytes) -> None:
-    """Replace files and make the hashes right again, as somebody with the tools could."""
-    named = {MANIFEST: contents.get("manifest"), PARAMETERS: contents.get("parameters")}
-    whole = {name: new or (folder / name).read_bytes() for name, new in named.items()}
-    for name, content in whole.items():
-        (folder / name).write_bytes(content)
-    (folder / HASHES).write_bytes(manifest.hashes_of(whole))
-
-
-def _edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    found = json.loads((folder / MANIFEST).read_text())
-    change(found)
-    _rewrite(folder, manifest=json.dumps(found).encode())
+Edit = Callable[[Path, Callable[[dict[str, Any]], Any]], None]
 
 
 def test_what_is_loaded_is_what_was_saved(
@@ -86,9 +37,9 @@ def test_what_is_loaded_is_what_was_saved(
         assert not any(p.requires_grad for p in loaded.networks[name].parameters())
 
 
-def test_the_manifest_says_that_policies_act_deterministically(folder: Path) -> None:
+def test_the_manifest_says_that_policies_act_deterministically(folder: Path, edit: Edit) -> None:
     assert json.loads((folder / MANIFEST).read_text())["deterministic"] is True
-    _edit(folder, lambda found: found.update(deterministic=False))
+    edit(folder, lambda found: found.update(deterministic=False))
     with pytest.raises(InputError, match="deterministic"):
         artefact.load(folder)
 
@@ -144,8 +95,8 @@ def test_nothing_is_parsed_before_every_hash_is_right(
         artefact.load(folder)
 
 
-def test_another_format_version_is_refused(folder: Path) -> None:
-    _edit(folder, lambda found: found.update(format_version=2))
+def test_another_format_version_is_refused(folder: Path, edit: Edit) -> None:
+    edit(folder, lambda found: found.update(format_version=2))
     with pytest.raises(InputError, match=rf"{MANIFEST}: format version 2, this program reads 1"):
         artefact.load(folder)
 
@@ -166,14 +117,16 @@ def test_another_format_version_is_refused(folder: Path) -> None:
     ],
 )
 def test_a_manifest_that_is_none_is_refused(
-    folder: Path, change: Callable[[dict[str, Any]], None]
+    folder: Path, change: Callable[[dict[str, Any]], None], edit: Edit
 ) -> None:
-    _edit(folder, change)
+    edit(folder, change)
     with pytest.raises(InputError, match=MANIFEST):
         artefact.load(folder)
 
 
-def test_parameters_that_do_not_fit_the_manifest_are_refused(folder: Path) -> None:
+def test_parameters_that_do_not_fit_the_manifest_are_refused(
+    folder: Path, rewrite: Callable[..., None]
+) -> None:
     tensors = load((folder / PARAMETERS).read_bytes())
     whole = (folder / PARAMETERS).read_bytes()
     first = "aggressive/asset_weight"
@@ -185,23 +138,23 @@ def test_parameters_that_do_not_fit_the_manifest_are_refused(folder: Path) -> No
         "not finite": {**tensors, first: torch.full_like(tensors[first], torch.nan)},
     }
     for changed in spoilt.values():
-        _rewrite(folder, parameters=save(changed))
+        rewrite(folder, parameters=save(changed))
         with pytest.raises(InputError, match=PARAMETERS):
             artefact.load(folder)
-    _rewrite(folder, parameters=b"no tensors at all, but the hash is right")
+    rewrite(folder, parameters=b"no tensors at all, but the hash is right")
     with pytest.raises(InputError, match=PARAMETERS):
         artefact.load(folder)
-    _rewrite(folder, parameters=whole)
+    rewrite(folder, parameters=whole)
     artefact.load(folder)
 
 
-def test_a_pickle_is_never_opened(folder: Path) -> None:
+def test_a_pickle_is_never_opened(folder: Path, rewrite: Callable[..., None]) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(folder / "opened"),)
 
     torch.save({"a": Trap()}, folder / "trap")
-    _rewrite(folder, parameters=(folder / "trap").read_bytes())
+    rewrite(folder, parameters=(folder / "trap").read_bytes())
     with pytest.raises(InputError, match=PARAMETERS):
         artefact.load(folder)
     assert not (folder / "opened").exists()
@@ -237,7 +190,9 @@ def test_networks_that_do_not_belong_to_the_manifest_are_not_saved(
     with pytest.raises(ValueError, match="for policies"):
         artefact.save(tmp_path / "one", {"balanced": networks["balanced"]}, record)
     with pytest.raises(ValueError, match="another shape"):
-        artefact.save(tmp_path / "one", networks, replace(record, network=replace(SPEC, hidden=8)))
+        artefact.save(
+            tmp_path / "one", networks, replace(record, network=replace(record.network, hidden=8))
+        )
     with torch.no_grad():
         networks["balanced"].scale[0] = torch.inf
     with pytest.raises(ValueError, match="balanced/scale is not finite"):

@@ -40,11 +40,13 @@ def test_a_value_out_of_range_is_refused_with_its_key(
         replace(presets["balanced"], **{field: value})
 
 
-def test_a_policy_name_that_would_break_a_parameter_name_is_refused(
-    presets: dict[str, Mandate],
+@pytest.mark.parametrize("key", ["name", "policy"])
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "x" * 65])
+def test_a_name_that_would_break_a_parameter_or_file_name_is_refused(
+    presets: dict[str, Mandate], key: str, name: str
 ) -> None:
-    with pytest.raises(ValueError, match="without '/'"):
-        replace(presets["balanced"], policy="a/b")
+    with pytest.raises(ValueError, match=f"agents: {key} must be .*, was {name!r}"):
+        replace(presets["balanced"], **{key: name})
 
 
 def test_a_reward_of_nothing_is_refused() -> None:
