@@ -47,9 +47,13 @@ def next_session(exchange: str, day: np.datetime64) -> np.datetime64:
     >>> next_session("XNYS", np.datetime64("2024-03-28"))
     np.datetime64('2024-04-01')
     """
-    hours, row = _next(exchange, day)
-    found: np.datetime64 = hours.sessions[row]
-    return found
+    year = _year(day)
+    found = _hours(exchange, year).sessions
+    row = int(np.searchsorted(found, day, side="right"))
+    if row == len(found):
+        found, row = _hours(exchange, year + 1).sessions, 0
+    session: np.datetime64 = found[row]
+    return session
 
 
 def last_completed(exchange: str, now: datetime) -> np.datetime64:
@@ -108,8 +112,8 @@ def execution_window_end(exchange: str, day: np.datetime64, minutes: int) -> dat
     >>> str(execution_window_end("XNYS", np.datetime64("2024-11-27"), 60))
     '2024-11-29 15:30:00+00:00'
     """
-    hours, row = _next(exchange, day)
-    return min(_utc(hours.open[row]) + timedelta(minutes=minutes), _utc(hours.close[row]))
+    opening, close = session_times(exchange, next_session(exchange, day))
+    return min(opening + timedelta(minutes=minutes), close)
 
 
 def iso_date(text: str) -> np.datetime64:
@@ -149,16 +153,6 @@ def _hours(exchange: str, year: int) -> _Hours:
         for column in (calendar.schedule["open"], calendar.schedule["close"])
     )
     return _Hours(_days(calendar), opens, closes)
-
-
-def _next(exchange: str, day: np.datetime64) -> tuple[_Hours, int]:
-    """Return the hours of the year of the first session after a day, and its row in them."""
-    year = _year(day)
-    hours = _hours(exchange, year)
-    row = int(np.searchsorted(hours.sessions, day, side="right"))
-    if row < len(hours.sessions):
-        return hours, row
-    return _hours(exchange, year + 1), 0
 
 
 def _calendar(exchange: str, first_year: int, last_year: int) -> Any:

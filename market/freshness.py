@@ -1,4 +1,4 @@
-"""Whether data are good enough to decide on now: fresh, whole and plausible, or refused.
+"""Whether data are good enough to decide on: how old they are, and whether a session is whole.
 
 The quality gate judges the history and may mask what is bad in it. A decision of today has no use
 for a masked price: here every listed name must have its own, and nothing is ever filled.
@@ -42,29 +42,6 @@ def data_age(last: np.datetime64, exchange: str, now: datetime) -> int:
     return len(sessions(exchange, last + day, completed)) if last < completed else 0
 
 
-def require_fresh(last: np.datetime64, exchange: str, now: datetime, max_age: int) -> None:
-    """Refuse bars that end too early to decide on now, or with a session that is not over.
-
-    Args:
-        last: session of the last bar, datetime64[D].
-        exchange: a name that exchange_calendars knows, such as XNYS.
-        now: with its time zone.
-        max_age: completed sessions that may be missing, >= 0.
-
-    Raises:
-        InputError: naming the last bar and the last completed session.
-    """
-    age = data_age(last, exchange, now)
-    completed = last_completed(exchange, now)
-    if age < 0 or last > completed:
-        raise InputError(f"{last}: the last bar is of a session that is not over; {completed} is")
-    if age > max_age:
-        raise InputError(
-            f"{last}: the last bar is {age} sessions behind the last completed one, {completed};"
-            f" at most {max_age} may be missing"
-        )
-
-
 def require_complete(bars: Bars, row: int) -> None:
     """Refuse a session in which a listed name or a series lacks its value.
 
@@ -75,10 +52,10 @@ def require_complete(bars: Bars, row: int) -> None:
     Raises:
         InputError: if nothing is listed; if a listed name has no price, or one that is not
             positive, or no volume; if a series that had begun has no value; if all of at least
-            `REPEATED_NAMES` closes repeat the session before; or, in the last session of the
-            record, if a name was listed at most `GONE_SESSIONS` ago and has no price any more: a
-            source without a delisting's date cannot tell it from a feed that broke off. Names the
-            session and the first few names.
+            `REPEATED_NAMES` closes repeat the session before; or, if a name has no price
+            any more whose listing ended in the record's last `GONE_SESSIONS`: no source without
+            delisting dates can tell it from a feed that broke off. Names the session and the first
+            few names.
     """
     row = range(len(bars.dates))[row]
     session, listed = bars.dates[row], bars.listed[row]
@@ -95,8 +72,7 @@ def require_complete(bars: Bars, row: int) -> None:
             raise InputError(f"{session}: the series {name} has no value, was {series[row]}")
     if row > 0:
         _require_change(bars, row)
-    if row == len(bars.dates) - 1:
-        _require_presence(bars, row)
+    _require_presence(bars, row)
 
 
 def _require_change(bars: Bars, row: int) -> None:
@@ -109,9 +85,10 @@ def _require_change(bars: Bars, row: int) -> None:
 
 
 def _require_presence(bars: Bars, row: int) -> None:
-    """Refuse a last session that a name did not reach whose prices ended just before."""
-    recent = bars.listed[max(row - GONE_SESSIONS, 0) : row].any(axis=0)
-    gone = recent & ~bars.listed[row] & ~np.isfinite(bars.close[row])
+    """Refuse a session that a name did not reach whose prices ended just now."""
+    last = len(bars.dates) - 1
+    recent = bars.listed[max(last - GONE_SESSIONS, 0) : row].any(axis=0)
+    gone = recent & ~bars.listed[row:].any(axis=0) & ~np.isfinite(bars.close[row])
     if gone.any():
         raise InputError(
             f"{bars.dates[row]}: the prices of {_first(bars, gone)} broke off in the last"

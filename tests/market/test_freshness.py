@@ -7,7 +7,7 @@ import pytest
 from market.bars import Bars
 from market.calendar import iso_date, sessions
 from market.errors import InputError
-from market.freshness import data_age, require_complete, require_fresh
+from market.freshness import data_age, require_complete
 from market.sources.embedded import EmbeddedMarket
 
 
@@ -50,23 +50,6 @@ def changed(bars: Bars, field: str, row: int, column: int, value: float) -> Bars
 )
 def test_the_age_counts_completed_sessions_since_the_last_bar(last: str, now: datetime, age: int):
     assert data_age(iso_date(last), "XNYS", now) == age
-
-
-def test_data_of_the_last_completed_session_are_fresh():
-    require_fresh(iso_date("2024-07-03"), "XNYS", datetime(2024, 7, 5, 19, tzinfo=UTC), 0)
-
-
-def test_data_one_session_too_old_are_refused_with_both_sessions():
-    now = datetime(2024, 7, 5, 20, tzinfo=UTC)
-    with pytest.raises(InputError, match=r"2024-07-03.*1 sessions behind.*2024-07-05"):
-        require_fresh(iso_date("2024-07-03"), "XNYS", now, 0)
-    require_fresh(iso_date("2024-07-03"), "XNYS", now, 1)
-
-
-@pytest.mark.parametrize("last", ["2024-07-05", "2024-07-06", "2031-01-01"])
-def test_a_bar_of_a_session_that_is_not_over_is_refused(last: str):
-    with pytest.raises(InputError, match=f"{last}.*not over.*2024-07-03"):
-        require_fresh(iso_date(last), "XNYS", datetime(2024, 7, 5, 15, tzinfo=UTC), 1000)
 
 
 def test_a_whole_session_is_complete(bars: Bars):
@@ -136,7 +119,20 @@ def test_a_name_whose_prices_have_just_broken_off_is_refused(bars: Bars, session
     listed[-sessions_ago:, 2], close[-sessions_ago:, 2] = False, np.nan
     with pytest.raises(InputError, match="2024-07-15: the prices of CCC broke off"):
         require_complete(replace(bars, listed=listed, close=close), -1)
-    require_complete(replace(bars, listed=listed, close=close), -2)  # a later bar was there
+    require_complete(replace(bars, listed=listed, close=close), -1 - sessions_ago)
+
+
+def test_an_earlier_question_does_not_hide_that_prices_broke_off(bars: Bars):
+    listed, close = bars.listed.copy(), bars.close.copy()
+    listed[-3:, 2], close[-3:, 2] = False, np.nan
+    with pytest.raises(InputError, match="2024-07-12: the prices of CCC broke off"):
+        require_complete(replace(bars, listed=listed, close=close), -2)
+
+
+def test_a_name_that_came_back_has_not_broken_off(bars: Bars):
+    listed, close = bars.listed.copy(), bars.close.copy()
+    listed[-3:-1, 2], close[-3:-1, 2] = False, np.nan
+    require_complete(replace(bars, listed=listed, close=close), -2)
 
 
 def test_a_name_that_ended_earlier_is_taken_as_delisted(bars: Bars):
