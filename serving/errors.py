@@ -56,6 +56,10 @@ class ServingError(Exception):
             retry_after = RETRY_AFTER_S
         self.retry_after = retry_after
 
+    def again(self) -> "ServingError":
+        """Return the same refusal to raise anew: one that is raised twice keeps every traceback."""
+        return ServingError(self.reason, self.detail, self.retry_after)
+
     def __reduce__(self) -> tuple[type, tuple[Reason, str, int | None]]:
         """Travel between processes with all fields; an exception's own way would lose two."""
         return (ServingError, (self.reason, self.detail, self.retry_after))

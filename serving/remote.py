@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from agents.manifest import Contents
 from market.features import FeatureSpec
@@ -34,30 +34,38 @@ Value = TypeVar("Value")
 class RemoteSources:
     """Sources in a deployment of their own; see `serving.sources.Sources`.
 
-    To be used from a thread that runs no event loop.
+    To be used from threads; the calls themselves are made in the replica's event loop, the one
+    place where Ray Serve allows them whatever it is tuned for.
 
     Args:
         handle: of the deployment of sources.
+        loop: of the replica.
     """
 
-    def __init__(self, handle: DeploymentHandle) -> None:
-        self._handle = handle
+    def __init__(self, handle: DeploymentHandle, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle, self._loop = handle, loop
 
     def wanted(self) -> Wanted:
         """Return what is to be served now."""
-        found: Wanted = _received(self._handle.wanted.remote(), WANTED_S)
+        found: Wanted = self._received(self._handle.wanted.remote, WANTED_S)
         return found
 
     def contents(self, sha256: str) -> Contents:
         """Return the verified bytes of an artefact."""
-        found: Contents = _fetched(_received(self._handle.contents.remote(sha256), WANTED_S))
+        references = self._received(lambda: self._handle.contents.remote(sha256), WANTED_S)
+        found: Contents = _fetched(references[0])
         return found
 
     def snapshot(self, features: FeatureSpec, universe: Universe) -> Snapshot:
         """Return the market, featurised by a policy's own record."""
-        answer = self._handle.snapshot.remote(features.to_json(), universe)
-        version, reference = _received(answer, LOADED_S)
-        return Snapshot(version, _fetched([reference]))
+        version, reference = self._received(
+            lambda: self._handle.snapshot.remote(features.to_json(), universe), LOADED_S
+        )
+        return Snapshot(version, _fetched(reference))
+
+    def _received(self, ask: Callable[[], Awaitable[Any]], timeout_s: float) -> Any:
+        """Return the value of a call; raises as `_awaited`."""
+        return asyncio.run_coroutine_threadsafe(_awaited(ask, timeout_s), self._loop).result()
 
 
 class ServeBackend:
@@ -162,18 +170,10 @@ async def _awaited(
     raise AssertionError("the last attempt returns or raises")
 
 
-def _received(response: DeploymentResponse, timeout_s: float) -> Any:
-    """Return the value of a call, from a thread without an event loop; raises as `_awaited`."""
+def _fetched(reference: ray.ObjectRef) -> Any:
+    """Return what lies in the object store."""
     try:
-        return _value(response.result(timeout_s=timeout_s))
-    except Exception as error:
-        raise _failure(error, timeout_s) from error
-
-
-def _fetched(references: list[Any]) -> Any:
-    """Return what lies in the object store behind the one reference."""
-    try:
-        return ray.get(references[0], timeout=LOADED_S)
+        return ray.get(reference, timeout=LOADED_S)
     except RayError as error:
         raise ServingError(
             Reason.replica_failed, "the sources were lost while they were read"

@@ -178,7 +178,7 @@ class Seat:
                 too long ago that anybody said what is wanted.
         """
         if self._problem is not None:
-            raise self._problem
+            raise self._problem.again()
         silent = time.monotonic() - self._confirmed
         if self._model is None:
             raise ServingError(Reason.no_model, f"there is no {self.role.value}")

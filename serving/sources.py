@@ -150,7 +150,7 @@ class OwnSources:
             found = self._snapshots.get(key)
             if found is None:
                 if self._refused is not None and self._refused[0] == version:
-                    raise self._refused[1]
+                    raise self._refused[1].again()
                 found = Snapshot(version, self._build(features, universe, version))
                 stale = [old for old in self._snapshots if old[0] != version]
                 for old in stale:
@@ -162,7 +162,7 @@ class OwnSources:
 
     def _build(self, features: FeatureSpec, universe: Universe, version: str) -> Dataset:
         try:
-            return build(_only(self._market, universe), self._quality, features)
+            return build(narrowed(self._market, universe), self._quality, features)
         except InputError as error:
             if universe is not None:
                 raise ServingError(Reason.invalid, str(error)) from error
@@ -171,7 +171,7 @@ class OwnSources:
             raise refusal from error
 
 
-def _only(market: MarketConfig, universe: Universe) -> MarketConfig:
+def narrowed(market: MarketConfig, universe: Universe) -> MarketConfig:
     """Return the market of a few of its names."""
     if universe is None:
         return market

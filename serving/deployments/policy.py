@@ -44,7 +44,7 @@ class PolicyReplica:
         torch.set_num_threads(1)
         # Arrays in the object store are read-only, and so are tensors over them: nobody writes.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        seen = RemoteSources(sources)
+        seen = RemoteSources(sources, asyncio.get_running_loop())
         self._seat = Seat(role, seen, settings, env, exchange, cash_rate)
         self._poll_s = poll_s
         # No question reaches a replica before it holds its model.

@@ -10,6 +10,7 @@ import pytest
 
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from agents.registry import Registry
+from market.build import build
 from market.calendar import sessions
 from market.errors import InputError
 from market.features import FeatureConfig, FeatureSpec
@@ -95,21 +96,26 @@ def test_a_new_session_in_the_file_is_a_new_version(
 
 
 def test_bad_data_are_refused_with_their_reason_and_read_once(
-    sources: OwnSources, features: FeatureSpec, prices: Path, caplog: Any
+    sources: OwnSources, features: FeatureSpec, prices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    reads: list[object] = []
+
+    def counted(*arguments: Any) -> Any:
+        reads.append(arguments)
+        return build(*arguments)
+
+    monkeypatch.setattr("serving.sources.build", counted)
     write_prices(prices, "2017-12-28", wrong=-5.0)
-    refusals = []
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(ServingError) as caught:
             sources.snapshot(features, None)
-        refusals.append(caught.value)
-    assert refusals[0] is refusals[1]
-    assert refusals[0].reason is Reason.bad_data
-    assert "CCC" in refusals[0].detail and "2017-12-28" in refusals[0].detail
+        assert caught.value.reason is Reason.bad_data
+        assert "CCC" in caught.value.detail and "2017-12-28" in caught.value.detail
+    assert len(reads) == 1
     sources.forget_refusals()
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(ServingError):
         sources.snapshot(features, None)
-    assert caught.value is not refusals[0]
+    assert len(reads) == 2
     write_prices(prices, "2017-12-28")
     assert sources.snapshot(features, None).version == sources.wanted().market
 
