@@ -1,17 +1,21 @@
 """`tercet bench`: measure what each part costs; the last line of stdout is one JSON object."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 
 from agents.observation import ObservationSpec
+from agents.policies import ArtefactPolicy, ChampionPolicy
 from benchmarks.measure import Result, record, show, table
 from cli.config import BenchConfig, verb
 from envs.batch import BatchEnv
@@ -31,6 +35,7 @@ class Bench:
         self.repeats, self.threads = config.repeats, config.threads
         self.processes = config.processes
         self.device = _device(config.device)
+        self.serving, self.trained = config.serving, _trained(config.policy)
         self.configuration: Configuration = config.configuration()
 
     @cached_property
@@ -120,6 +125,30 @@ def _equal_steps(bench: Bench) -> Result:
         )
 
 
+def _serve(bench: Bench) -> Result:
+    from benchmarks import serve, untrained
+    from serving.blueprint import Blueprint
+
+    config, data = bench.configuration, bench.data
+    with TemporaryDirectory() as name:
+        folder, policy = Path(name), bench.trained
+        start = [word for word in sys.argv[1:] if SERVED.match(word)]
+        if policy is None:
+            policy = ArtefactPolicy(str(folder / "artefact"))
+            untrained.save(folder / "artefact", bench.society, data, config)
+            start += ["policy=artefact", f"policy.path={policy.path}"]
+        plan = Blueprint(config.market, config.quality, config.env, policy, bench.serving)
+        return serve.run(plan, str(data.bars.dates[-1]), folder, start, bench.repeats)
+
+
+def _parity(bench: Bench) -> Result:
+    from agents.registry import artefact_of
+    from benchmarks import parity
+
+    folder = None if bench.trained is None else artefact_of(bench.trained)
+    return parity.run(bench.configuration, folder, bench.serving.desk)
+
+
 def _encoding(bench: Bench) -> Result:
     from benchmarks import encoding
 
@@ -131,7 +160,7 @@ class Benchmark(NamedTuple):
 
     does: str
     run: Callable[[Bench], Result]
-    apart: bool = False  # `all` leaves it out: it trains for minutes and reads the test window
+    apart: bool = False  # `all` leaves it out: it takes minutes and reads the test window
     cpu: bool = False  # it runs on the CPU, whatever the device
 
 
@@ -143,6 +172,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "encoding": Benchmark("what encoding a day once for all its books saves", _encoding, cpu=True),
     "features": Benchmark("features of a large market: time and memory", _features, cpu=True),
     "backtest": Benchmark("a backtest beside all baselines", _backtest, cpu=True),
+    "serve": Benchmark(
+        "the allocation over HTTP, beside an empty Ray Serve application", _serve, cpu=True
+    ),
+    "parity": Benchmark(
+        "served weights beside those of the training side: two minutes",
+        _parity,
+        apart=True,
+        cpu=True,
+    ),
     "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
     "equal_steps": Benchmark(
         "what `repeats` seeds learn, beside RLlib's default path: many minutes",
@@ -150,10 +188,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         apart=True,
     ),
 }
+SERVED = re.compile(r"(market|quality|env|policy|serving)\b")  # overrides that tercet serve shares
 ALL = "all"
 SUBVERBS = {
     **{name: benchmark.does for name, benchmark in BENCHMARKS.items()},
-    ALL: "every one but equal_steps, and one JSON object with all results by name",
+    ALL: "every one that takes no minutes, and one JSON object with all results by name",
 }
 
 
@@ -196,6 +235,17 @@ def _device(wanted: str) -> str:
     if wanted == "auto":
         return "cuda" if there else "cpu"
     return wanted
+
+
+def _trained(policy: object) -> ArtefactPolicy | ChampionPolicy | None:
+    """Return the policy that is served, or None for one that learned nothing.
+
+    Raises:
+        InputError: if it is a rule.
+    """
+    if policy is None or isinstance(policy, ArtefactPolicy | ChampionPolicy):
+        return policy
+    raise InputError("only trained policies are served: policy=champion or policy=artefact")
 
 
 @contextmanager

@@ -79,6 +79,7 @@ class BenchConfig(TrainingConfig):
     """The root of `conf/bench.yaml`."""
 
     serving: Any = MISSING  # ServingSettings
+    policy: Any = None  # ArtefactPolicy | ChampionPolicy; None is one that learned nothing
     subverb: str = MISSING  # the benchmark, as it was typed
     repeats: int = MISSING  # timed runs of each piece of work, >= 1
     threads: int = MISSING  # of torch in each process, >= 1
