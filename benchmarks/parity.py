@@ -31,21 +31,20 @@ from evaluation.netting import netting
 from market.bars import FloatArray
 from market.build import build
 from market.dataset import Dataset
-from market.load import MarketConfig, load_bars
 from serving.allocation import answer
 from serving.decisions import DecisionLog
 from serving.local import LocalBackend
 from serving.messages import parse, to_question
 from serving.questions import Backend
 from serving.settings import DeskSettings
-from serving.sources import OwnSources
+from serving.sources import OwnSources, narrowed
 from training import columns
 from training.configuration import Configuration
 from training.loss import mean_actions
 from training.train import make_society
 
 AT_ONCE = 32  # questions
-TEST_SHARE = 0.5  # of the sessions, at their end: some 4,000 days of the embedded data
+STATES = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,36 +60,38 @@ class Weights:
     account: FloatArray
 
 
-def run(config: Configuration, folder: Path | None, desk: DeskSettings) -> Result:
-    """Compare both sides over a long window.
+def run(
+    config: Configuration, folder: Path | None, desk: DeskSettings, states: int = STATES
+) -> Result:
+    """Compare both sides over the test window, in as many universes as give that many states.
 
     Args:
         config: market and costs, and the agents where no artefact is given.
         folder: of the artefact; None is one of agents that learned nothing.
         desk: how the serving side answers.
+        states: of an agent in a session, at least.
     """
-    market = _long_test(config)
+    pairs: list[tuple[Weights, Weights]] = []
     with TemporaryDirectory() as name:
         here = Path(name)
         if folder is None:
             folder = here / "artefact"
-            data = build(market, config.quality, config.features)
+            data = build(config.market, config.quality, config.features)
             untrained.save(folder, make_society(data, config), data, config)
-        trained = artefact.load(folder)
-        data = build(market, config.quality, trained.manifest.features)
-        ours = training_side(data, trained, config.env, market.cash_rate)
-        sessions = [str(day) for day in data.bars.dates[data.test][:-1]]
+        trained, found = artefact.load(folder), 0
+        sources = OwnSources(ArtefactPolicy(str(folder)), None, config.market, config.quality)
         backend = LocalBackend(
-            OwnSources(ArtefactPolicy(str(folder)), None, market, config.quality),
-            desk,
-            config.env,
-            market.exchange,
-            market.cash_rate,
+            sources, desk, config.env, config.market.exchange, config.market.cash_rate
         )
         agents = [mandate.name for mandate in trained.manifest.mandates]
-        asked = serving_side(backend, here / "decisions", sessions, agents, data.bars.symbols)
-        theirs = asyncio.run(asked)
-    return compared(ours, theirs, agents, sessions)
+        while found < states:
+            data = _market(config, trained, len(pairs))
+            ours = training_side(data, trained, config.env, config.market.cash_rate)
+            sessions = [str(day) for day in data.bars.dates[data.test][:-1]]
+            asked = serving_side(backend, here / "log", sessions, agents, data.bars.symbols)
+            pairs.append((ours, asyncio.run(asked)))
+            found += len(sessions) * len(agents)
+    return compared(pairs, agents)
 
 
 def training_side(
@@ -139,12 +140,12 @@ async def serving_side(
         log: file of the decisions.
         sessions: ISO dates.
         agents: names, in order.
-        symbols: in order.
+        symbols: in order; the universe.
     """
     decisions = DecisionLog(log)
 
     async def asked(session: str) -> dict[str, Any]:
-        request = parse(json.dumps({"as_of": session}).encode())
+        request = parse(json.dumps({"as_of": session, "universe": list(symbols)}).encode())
         recorded = await answer(decisions, request, await backend.opinion(to_question(request)))
         said: dict[str, Any] = json.loads(json.dumps(recorded.answer))
         return said
@@ -165,29 +166,36 @@ async def serving_side(
     )
 
 
-def compared(
-    ours: Weights, theirs: Weights, agents: Sequence[str], sessions: Sequence[str]
-) -> Result:
-    """Return the largest differences, over all and by agent."""
-    apart = np.abs(ours.agents - theirs.agents).max(axis=(0, 2))
-    account = float(np.abs(ours.account - theirs.account).max())
-    figures = {
-        "max_abs_diff": float(np.maximum(apart.max(), account)),  # Python's would lose a NaN
-        "states": len(sessions) * len(agents),
-        "sessions": len(sessions),
-        "first": sessions[0],
-        "last": sessions[-1],
-        "agents": len(agents),
-        "assets": ours.account.shape[-1],
-        "account_max_abs_diff": account,
-    }
-    moved = np.abs(np.diff(ours.agents, axis=0)).sum(-1).mean(0)
-    rows = tuple(
-        (name, f"{len(sessions)}", f"{difference:.1e}", f"{change:.2%}")
-        for name, difference, change in zip(agents, apart, moved, strict=True)
+def compared(pairs: Sequence[tuple[Weights, Weights]], agents: Sequence[str]) -> Result:
+    """Return the largest differences, over all and by agent.
+
+    Args:
+        pairs: the training side's weights and the serving side's, of each universe.
+        agents: names, in order.
+    """
+    by_agent = np.max(
+        [np.abs(ours.agents - theirs.agents).max(axis=(0, 2)) for ours, theirs in pairs], axis=0
     )
-    columns_ = ("agent", "states", "largest difference", "change a session, L1")
-    return Result("parity", figures, columns_, rows)
+    account = np.max([np.abs(ours.account - theirs.account).max() for ours, theirs in pairs])
+    # How far weights move by themselves from one session to the next, to judge a difference by.
+    moved = np.mean(
+        [np.abs(np.diff(ours.agents, axis=0)).sum(-1).mean(0) for ours, _ in pairs], axis=0
+    )
+    sessions = sum(len(ours.account) for ours, _ in pairs)
+    figures = {
+        "max_abs_diff": float(np.maximum(by_agent.max(), account)),  # Python's would lose a NaN
+        "states": sessions * len(agents),
+        "agents": len(agents),
+        "universes": len(pairs),
+        "assets": pairs[0][0].account.shape[-1],
+        "account_max_abs_diff": float(account),
+    }
+    rows = tuple(
+        (name, str(sessions), f"{difference:.1e}", f"{change:.2%}")
+        for name, difference, change in zip(agents, by_agent, moved, strict=True)
+    )
+    heads = ("agent", "states", "largest difference", "change a session, L1")
+    return Result("parity", figures, heads, rows)
 
 
 class _Recorder(BatchEnv):
@@ -242,13 +250,15 @@ def _layout(data: Dataset) -> ObservationSpec:
     )
 
 
-def _long_test(config: Configuration) -> MarketConfig:
-    """Return the market with a test window of its last half: parity needs sessions, not truth."""
-    dates = load_bars(config.market, config.quality).dates
-    cut = int(len(dates) * (1.0 - TEST_SHARE))
-    opens = min(cut + 1 + config.market.embargo, len(dates) - 2)
-    return replace(
-        config.market,
-        train=[str(dates[0]), str(dates[cut])],
-        test=[str(dates[opens]), str(dates[-1])],
-    )
+def _market(config: Configuration, trained: Artefact, number: int) -> Dataset:
+    """Return the market of the first universe, which has all names, or of a later one.
+
+    Those are without every second name, without every third, and so on: other numbers of names,
+    and other equal weights, volatilities and ranks across them.
+    """
+    every = build(config.market, config.quality, trained.manifest.features)
+    if number == 0:
+        return every
+    names = [symbol for n, symbol in enumerate(every.bars.symbols) if n % (number + 1)]
+    market = narrowed(config.market, tuple(names))
+    return build(market, config.quality, trained.manifest.features)

@@ -41,9 +41,10 @@ def saved(folder: Path, config: Configuration) -> Path:
 
 
 def test_what_is_served_is_what_the_training_side_asks_for(config: BenchConfig) -> None:
-    figures = run(config.configuration(), None, config.serving.desk).figures
-    assert figures["states"] == figures["sessions"] * figures["agents"] > 1000
-    assert figures["agents"] == 3
+    figures = run(config.configuration(), None, config.serving.desk, states=1000).figures
+    assert figures["states"] >= 1000
+    assert (figures["agents"], figures["assets"]) == (3, 6)
+    assert figures["universes"] > 1
     assert figures["max_abs_diff"] <= 1e-6
     assert figures["account_max_abs_diff"] <= figures["max_abs_diff"]
 
@@ -68,7 +69,7 @@ def test_another_artefact_and_other_costs_are_told_apart(
         )
         log = tmp_path / f"{folder.name}-{cash_rate}"
         asked = serving_side(backend, log, sessions, agents, data.bars.symbols)
-        figures = compared(ours, asyncio.run(asked), agents, sessions).figures
+        figures = compared([(ours, asyncio.run(asked))], agents).figures
         found = figures["max_abs_diff"]
         assert isinstance(found, float)
         return found
@@ -80,15 +81,19 @@ def test_another_artefact_and_other_costs_are_told_apart(
 
 def test_the_largest_difference_is_found_wherever_it_is() -> None:
     still = Weights(np.zeros((5, 2, 3)), np.zeros((5, 3)))
-    agents, sessions = ["calm", "bold"], [f"2020-01-0{day}" for day in range(1, 6)]
-    assert compared(still, still, agents, sessions).figures["max_abs_diff"] == 0.0
+
+    def figures(theirs: Weights) -> dict[str, object]:
+        other = (Weights(still.agents[:, :, :2], still.account[:, :2]),) * 2
+        return dict(compared([other, (still, theirs)], ["calm", "bold"]).figures)
+
+    assert figures(still)["max_abs_diff"] == 0.0
+    assert (figures(still)["states"], figures(still)["universes"]) == (20, 2)
     by_agent = replace(still, agents=still.agents.copy())
     by_agent.agents[3, 1, 2] = -0.25
-    assert compared(still, by_agent, agents, sessions).figures["max_abs_diff"] == 0.25
+    assert figures(by_agent)["max_abs_diff"] == 0.25
     by_account = replace(still, account=still.account.copy())
     by_account.account[4, 0] = 0.5
-    figures = compared(by_account, still, agents, sessions).figures
-    assert (figures["max_abs_diff"], figures["account_max_abs_diff"]) == (0.5, 0.5)
-    assert figures["states"] == 10
+    found = figures(by_account)
+    assert (found["max_abs_diff"], found["account_max_abs_diff"]) == (0.5, 0.5)
     unknown = replace(still, account=np.full((5, 3), np.nan))
-    assert not compared(unknown, still, agents, sessions).figures["max_abs_diff"] <= 1e-6
+    assert np.isnan(figures(unknown)["max_abs_diff"])
