@@ -89,7 +89,7 @@ def test_a_promotion_swaps_the_whole_answer(seat_of: Callable[..., Seat], shelf:
     seat.follow()
     before = seat.opinion(TODAY)
     shelf.now = replace(shelf.now, champion=other(shelf))
-    assert seat.opinion(TODAY) == before.at(0, seat.opinion(TODAY).seconds)  # not yet followed
+    assert seat.opinion(TODAY).at(0, {}) == before.at(0, {})  # not yet followed
     seat.follow()
     after = seat.opinion(TODAY)
     assert after.model["sha256"] == shelf.now.champion != before.model["sha256"]

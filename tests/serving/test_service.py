@@ -149,6 +149,7 @@ def service(world: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     command = [
         *(sys.executable, "-m", "cli", "serve"),
         *(*world.overrides, f"policy.registry={folder / 'registry'}", f"port={PORT}"),
+        "serving.web.requests_per_minute=1000000",
     ]
     root = Path(__file__).resolve().parents[2]
     with (folder / "log").open("w") as log:
