@@ -198,6 +198,10 @@ class RoleLog:
             raise InputError(
                 f"{self.path} has format version {version}, this program reads {FORMAT_VERSION}"
             )
+        # SQLite reads zeros where a file was cut, and a champion that is none would be believed.
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise InputError(f"{self.path} is damaged: {' '.join(found.split())}")
         return True
 
     def _make_folder(self) -> None:
