@@ -7,6 +7,7 @@ import re
 import warnings
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import exchange_calendars
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from market.bars import DateArray
 from market.errors import InputError
 from market.suggest import nearest
+
+_BUILDING = Lock()
 
 
 def sessions(exchange: str, first: np.datetime64, last: np.datetime64) -> DateArray:
@@ -162,12 +165,10 @@ def _calendar(exchange: str, first_year: int, last_year: int) -> Any:
         InputError: if the exchange is unknown or its calendar does not reach that far.
     """
     try:
-        with warnings.catch_warnings():
-            # exchange_calendars takes the bare values of pandas' zoned times: not ours to change.
-            warnings.filterwarnings("ignore", "Series.values", DeprecationWarning)
-            return exchange_calendars.get_calendar(
-                exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
-            )
+        # One thread at a time: the filter of warnings below belongs to the whole process, and
+        # threads that want the same calendar at once would each build it.
+        with _BUILDING:
+            return _built(exchange, first_year, last_year)
     except InvalidCalendarName:
         hint = nearest(exchange, exchange_calendars.get_calendar_names())
         raise InputError(f"market.exchange: no calendar is called {exchange!r}{hint}") from None
@@ -176,6 +177,16 @@ def _calendar(exchange: str, first_year: int, last_year: int) -> Any:
         raise InputError(
             f"market.exchange: {exchange} has no calendar for {years}: {error}"
         ) from None
+
+
+@lru_cache(maxsize=16)
+def _built(exchange: str, first_year: int, last_year: int) -> Any:
+    with warnings.catch_warnings():
+        # exchange_calendars takes the bare values of pandas' zoned times: not ours to change.
+        warnings.filterwarnings("ignore", "Series.values", DeprecationWarning)
+        return exchange_calendars.get_calendar(
+            exchange, start=f"{first_year}-01-01", end=f"{last_year}-12-31"
+        )
 
 
 def _days(calendar: Any) -> DateArray:

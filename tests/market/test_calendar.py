@@ -1,4 +1,6 @@
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -159,3 +161,13 @@ def test_a_thousand_questions_take_no_noticeable_time():
         execution_window_end("XNYS", iso_date("2024-07-01"), 30)
         last_completed("XNYS", utc("2024-07-02T20:00:00"))
     assert time.process_time() - start < 0.3
+
+
+def test_threads_that_ask_at_once_get_one_calendar_and_no_warning() -> None:
+    with warnings.catch_warnings(record=True) as heard, ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("always")
+        found = list(
+            pool.map(lambda _: session_times("XLON", np.datetime64("1999-03-01")), range(8))
+        )
+    assert len(set(found)) == 1
+    assert not heard
