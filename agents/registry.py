@@ -144,7 +144,9 @@ class Registry:
         Raises:
             InputError: if there is none.
         """
-        self._log.append("retire", _checked_reason(reason), retired)
+        reason = _checked_reason(reason)
+        retired(self._log.snapshot().roles)  # refused before anything is made
+        self._log.append("retire", reason, retired)
 
     def rollback(self, reason: str, public_key: Path | None = None) -> Entry:
         """Make the previous artefact the champion again, and the champion the previous one.

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
@@ -64,6 +66,9 @@ def roles(registry: Registry) -> tuple[str | None, ...]:
 def test_nothing_is_made_by_looking(registry: Registry) -> None:
     assert roles(registry) == (None, None, None)
     assert (registry.history(), registry.artefacts(), registry.state().revision) == ([], [], 0)
+    for change in (registry.retire, registry.rollback):
+        with pytest.raises(InputError, match=r"no challenger to retire|no previous champion"):
+            change("nothing there")
     assert not registry.folder.exists()
 
 
@@ -345,19 +350,41 @@ def test_a_folder_that_cannot_be_written_is_named(
         Registry(Path("/proc/nowhere")).promote(artefacts[0], "first")
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
-def test_a_read_only_registry_can_be_read_and_not_changed(
-    registry: Registry, artefacts: tuple[Path, ...]
-) -> None:
-    registry.promote(artefacts[0], "first")
-    registry.folder.chmod(0o500)
-    (registry.folder / DATABASE).chmod(0o400)
-    try:
-        assert registry.champion() is not None
-        with pytest.raises(InputError, match=r"cannot be written|readonly"):
-            registry.promote(artefacts[1], "second")
-    finally:
-        registry.folder.chmod(0o700)
+def _use_without_rights(folder: Path, other: Path, end: Connection) -> None:
+    if os.getuid() == 0:
+        os.setuid(65534)
+    registry = Registry(folder)
+    champion = registry.champion()
+    assert champion is not None
+    end.send(champion.contents().sha256)
+    for change in (lambda: registry.promote(other, "second"), lambda: registry.retire("why")):
+        try:
+            change()
+        except InputError as error:
+            end.send(str(error))
+
+
+def test_a_registry_that_cannot_be_written_can_be_read(artefacts: tuple[Path, ...]) -> None:
+    with TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        registry = Registry(Path(place) / "registry")
+        one, two = (shutil.copytree(a, Path(place) / a.name) for a in artefacts[:2])
+        entry = registry.promote(one, "first")
+        registry.challenge(two, "try", 0.5)
+        three = shutil.copytree(artefacts[2], Path(place) / "three")
+        registry.folder.chmod(0o555)
+        (registry.folder / DATABASE).chmod(0o444)
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        worker = context.Process(target=_use_without_rights, args=(registry.folder, three, theirs))
+        worker.start()
+        worker.join()
+        registry.folder.chmod(0o755)
+        assert worker.exitcode == 0
+        assert ours.recv() == entry.sha256
+        assert "cannot be written: Permission denied" in ours.recv()
+        assert "attempt to write a readonly database" in ours.recv()
+        assert registry.state().revision == 2
 
 
 # Many hands.
