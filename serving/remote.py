@@ -47,7 +47,12 @@ class RemoteSources:
 
     def wanted(self) -> Wanted:
         """Return what is to be served now."""
-        found: Wanted = self._received(self._handle.wanted.remote, WANTED_S)
+
+        def ask() -> Awaitable[Any]:  # even looking the method up belongs into the event loop
+            answer: Awaitable[Any] = self._handle.wanted.remote()
+            return answer
+
+        found: Wanted = self._received(ask, WANTED_S)
         return found
 
     def contents(self, sha256: str) -> Contents:

@@ -1,11 +1,14 @@
 """Run the application on the Ray that is there: what `tercet serve` does."""
 
+import json
 import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from market.errors import InputError
 from serving.blueprint import Blueprint
@@ -51,8 +54,9 @@ def serving(plan: Blueprint, host: str, port: int) -> Iterator[str]:
     except RuntimeError as error:
         raise InputError(f"the application does not start: {_line(error)}") from error
     try:
-        _require_answers(serve.get_deployment_handle("champion", NAME))
-        yield f"http://{host}:{port}"
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        _require_answers(address)
+        yield address
     finally:
         serve.shutdown()
 
@@ -81,11 +85,14 @@ def config_file(plan: Blueprint, host: str, port: int) -> dict[str, Any]:
     }
 
 
-def _require_answers(champion: Any) -> None:
+def _require_answers(address: str) -> None:
     """Refuse to go on where the champion or the data cannot be used."""
-    why = champion.unready.remote().result(timeout_s=READY_S)
-    if why is not None:
-        raise InputError(why)
+    try:
+        with urlopen(f"{address}/readyz", timeout=READY_S):
+            return
+    except HTTPError as error:
+        reason = json.load(error)["error"]["reason"]
+        raise InputError(f"the service cannot answer: {reason}") from error
 
 
 def _require_free(host: str, port: int) -> None:
