@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test soak check clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ demo: install  ## train three agents on the embedded real data and judge them ou
 
 test: install  ## run all tests and doctests
 	$(BIN)/python -m pytest
+
+soak: install  ## break the running service for half an hour: kills, swaps, ten thousand odd requests
+	$(BIN)/python -m pytest --soak -rP -p no:cacheprovider tests/serving/test_service.py \
+		tests/serving/test_contract.py
 
 check: install  ## formatting, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ from serving.routing import ModelRole
 NAME = "tercet"
 HEALTH_S = 1.0  # between two looks of Serve at a replica: how soon a dead one is replaced
 STUCK_S = 60.0  # a replica that does not answer its health check for this long is replaced
-GRACE_S = 10.0  # for answers under way when a replica is told to go
+GRACE_S = 3.0  # for answers under way when a replica is told to go; they take milliseconds
 CONCURRENT = 1024  # questions in one replica: they wait for others far more than they compute
 
 # Of the head node: registry, data and decisions are files of one machine.
@@ -70,5 +70,6 @@ def _deployed(kind: Any, name: str, replicas: int, cpus: float, resources: dict[
         health_check_period_s=HEALTH_S,
         health_check_timeout_s=STUCK_S,
         graceful_shutdown_timeout_s=GRACE_S,
+        graceful_shutdown_wait_loop_s=GRACE_S / 30.0,
         ray_actor_options={"num_cpus": cpus, "resources": resources},
     )
