@@ -25,7 +25,8 @@ class Effect(Enum):
     skip = "leave the name out, judge the others again"
     hold = "no trade; positions are held"
     wait = "try again while the decision lives"
-    halt = "trip the latch"
+    halt = "send nothing while it lasts"
+    trip = "trip the latch: only a person re-arms"
     alert = "alarm, and go on"
 
 
@@ -39,12 +40,13 @@ class Reason(NamedTuple):
 
 
 _ALWAYS, _EXPOSURE, _SIZE = Scope.always, Scope.exposure, Scope.size
-_REFUSE, _SKIP, _HOLD, _WAIT, _HALT = (
+_REFUSE, _SKIP, _HOLD, _WAIT, _HALT, _TRIP = (
     Effect.refuse,
     Effect.skip,
     Effect.hold,
     Effect.wait,
     Effect.halt,
+    Effect.trip,
 )
 
 CONTROLS = {
@@ -119,8 +121,9 @@ class ReasonCode(Enum):
     cash_floor = Reason(9, _EXPOSURE, _REFUSE, "too little cash after all fills")
     buying_power = Reason(9, _EXPOSURE, _REFUSE, "more than the broker's buying power")
     currency = Reason(9, _ALWAYS, _REFUSE, "account in another currency")
-    agent_weight = Reason(10, _EXPOSURE, _REFUSE, "an agent's own target of a name too large")
-    agent_gross = Reason(10, _EXPOSURE, _REFUSE, "an agent's own exposure too large")
+    target_weight = Reason(10, _ALWAYS, _REFUSE, "target of a name too large")
+    agent_weight = Reason(10, _ALWAYS, _REFUSE, "an agent's own target of a name too large")
+    agent_gross = Reason(10, _ALWAYS, _REFUSE, "an agent's own exposure too large")
     agent_sum = Reason(10, _ALWAYS, _REFUSE, "the agents' shares do not sum to 1")
     turnover_day = Reason(11, _SIZE, _REFUSE, "traded too much today")
     turnover_week = Reason(11, _SIZE, _REFUSE, "traded too much this week")
@@ -130,8 +133,8 @@ class ReasonCode(Enum):
     slices_day = Reason(12, _SIZE, _REFUSE, "too many slices today")
     throttle_second = Reason(13, _ALWAYS, _WAIT, "too many messages this second")
     throttle_minute = Reason(13, _ALWAYS, _WAIT, "too many messages this minute")
-    repeated_failures = Reason(14, _ALWAYS, _HALT, "too many refused or failed decisions")
-    unknown_orders = Reason(14, _ALWAYS, _HALT, "too many orders whose outcome is unknown")
+    repeated_failures = Reason(14, _ALWAYS, _TRIP, "too many refused or failed decisions")
+    unknown_orders = Reason(14, _ALWAYS, _TRIP, "too many orders whose outcome is unknown")
     duplicate_order = Reason(15, _ALWAYS, _REFUSE, "the id was used before")
     foreign_id = Reason(15, _ALWAYS, _REFUSE, "the id is not that of this leg")
     request_conflict = Reason(16, _ALWAYS, _REFUSE, "another body under the same decision id")
@@ -140,7 +143,8 @@ class ReasonCode(Enum):
     not_allowed = Reason(18, _ALWAYS, _REFUSE, "name not on the allow-list")
     restricted = Reason(18, _ALWAYS, _REFUSE, "name on the restricted list")
     short_sale = Reason(19, _ALWAYS, _REFUSE, "position would be sold short beyond the limit")
-    borrow_status = Reason(19, _ALWAYS, _REFUSE, "shares cannot be borrowed, or shorts not barred")
+    short_barred = Reason(19, _EXPOSURE, _REFUSE, "long only, and the broker does not bar shorts")
+    borrow_status = Reason(19, _ALWAYS, _REFUSE, "shares cannot be borrowed at once")
     round_trip = Reason(20, _SIZE, _REFUSE, "opposite of a trade of the same day")
     clock_missing = Reason(21, _ALWAYS, _WAIT, "broker's clock or calendar is not known")
     market_closed = Reason(21, _ALWAYS, _REFUSE, "market closed, by broker or calendar")
@@ -150,15 +154,15 @@ class ReasonCode(Enum):
     not_tradable = Reason(22, _ALWAYS, _SKIP, "name halted, not tradable or not known")
     quarantined = Reason(23, _ALWAYS, _SKIP, "name in quarantine")
     position_jump = Reason(23, _ALWAYS, _SKIP, "broker's position far from the ledger's")
-    daily_loss = Reason(24, _EXPOSURE, _HALT, "loss of the day too large")
-    drawdown = Reason(24, _EXPOSURE, _HALT, "fall from the peak too large")
+    daily_loss = Reason(24, _EXPOSURE, _TRIP, "loss of the day too large")
+    drawdown = Reason(24, _EXPOSURE, _TRIP, "fall from the peak too large")
     latch = Reason(25, _ALWAYS, _HALT, "latch not armed")
     halt_file = Reason(25, _ALWAYS, _HALT, "HALT file present, or its folder unreadable")
     suspended = Reason(25, _ALWAYS, _HALT, "broker was asked to refuse orders")
     blocked = Reason(25, _ALWAYS, _HALT, "account blocked by the broker")
     kill_unverified = Reason(26, _ALWAYS, _HALT, "orders open, or not known, before arming")
     permit = Reason(27, _ALWAYS, _HALT, "no valid permit")
-    ledger = Reason(27, _ALWAYS, _HALT, "ledger cannot be written")
+    ledger = Reason(27, _ALWAYS, _TRIP, "ledger cannot be written")
     state_missing = Reason(27, _ALWAYS, _REFUSE, "account, positions, orders or totals not known")
     reduce_only = Reason(28, _ALWAYS, _REFUSE, "order does not reduce the position")
     permit_ttl = Reason(29, _ALWAYS, _HALT, "permit outlives its TTL")
@@ -183,14 +187,14 @@ class ReasonCode(Enum):
     limits_effective = Reason(35, _ALWAYS, _REFUSE, "looser limits start with the next session")
     limits_version = Reason(35, _ALWAYS, _REFUSE, "limits are not the version in force")
     reconcile_stale = Reason(36, _ALWAYS, _WAIT, "not reconciled lately")
-    drift = Reason(36, _ALWAYS, _HALT, "positions differ between ledger and broker")
-    foreign_order = Reason(36, _ALWAYS, _HALT, "an order that no decision explains")
+    drift = Reason(36, _ALWAYS, _TRIP, "positions differ between ledger and broker")
+    foreign_order = Reason(36, _ALWAYS, _TRIP, "an order that no decision explains")
     snapshot_stale = Reason(37, _ALWAYS, _WAIT, "account not read lately")
     snapshot_jump = Reason(37, _ALWAYS, _WAIT, "equity jumped and is not confirmed")
     snapshot_implausible = Reason(37, _ALWAYS, _WAIT, "equity is not cash and positions")
-    clock_skew = Reason(38, _ALWAYS, _HALT, "own clock far from the broker's")
+    clock_skew = Reason(38, _ALWAYS, _TRIP, "own clock far from the broker's")
     clock_alert = Reason(38, _ALWAYS, Effect.alert, "own clock drifts from the broker's")
-    audit = Reason(39, _ALWAYS, _HALT, "audit cannot be written, or its chain is broken")
+    audit = Reason(39, _ALWAYS, _TRIP, "audit cannot be written, or its chain is broken")
 
     @property
     def control(self) -> int:
