@@ -1,0 +1,200 @@
+"""What can be asked of the ledger, outside a transaction or inside one."""
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Executable, Select, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from risk.gateway import schema
+from risk.gateway.canonical import moment
+from risk.gateway.records import Fill, OrderState
+from risk.gateway.rows import (
+    NEVER,
+    to_account,
+    to_decision,
+    to_fill,
+    to_latch,
+    to_limits,
+    to_order,
+    to_performance,
+    to_rebalance,
+)
+from risk.gateway.stored import (
+    DayTotals,
+    DecisionState,
+    Latch,
+    Performance,
+    Rebalance,
+    StoredAccount,
+    StoredDecision,
+    StoredLimits,
+    StoredOrder,
+)
+
+_NOTHING = Decimal(0)
+_WEEK = timedelta(days=6)
+
+
+Found = dict[str, Any]  # a row as the database gives it
+
+
+class Reads:
+    """The questions; who inherits says on which connection they are asked."""
+
+    def _rows(self, statement: Executable) -> list[Found]:
+        raise NotImplementedError
+
+    def _first(self, statement: Executable) -> Found | None:
+        rows = self._rows(statement)
+        return rows[0] if rows else None
+
+    def decision(self, decision_id: str) -> StoredDecision | None:
+        """Return a decision."""
+        table = schema.decisions
+        row = self._first(select(table).where(table.c.id == decision_id))
+        return None if row is None else to_decision(row)
+
+    def decisions(self, session: date) -> list[StoredDecision]:
+        """Return the decisions that were received in a session, oldest first."""
+        table = schema.decisions
+        asked = select(table).where(table.c.session == session.isoformat())
+        return [to_decision(row) for row in self._rows(asked.order_by(table.c.received_at))]
+
+    def order(self, client_order_id: str) -> StoredOrder | None:
+        """Return an order."""
+        table = schema.orders
+        row = self._first(select(table).where(table.c.client_order_id == client_order_id))
+        return None if row is None else to_order(row)
+
+    def orders(
+        self, decision_id: str | None = None, states: Iterable[OrderState] | None = None
+    ) -> list[StoredOrder]:
+        """Return orders of a decision, or in some states, or both, oldest first."""
+        table = schema.orders
+        asked = select(table)
+        if decision_id is not None:
+            asked = asked.where(table.c.decision_id == decision_id)
+        if states is not None:
+            asked = asked.where(table.c.state.in_([state.value for state in states]))
+        return self._orders(asked)
+
+    def orders_between(self, first: date, last: date) -> list[StoredOrder]:
+        """Return the orders that were created in the sessions [first, last], oldest first."""
+        session = schema.orders.c.session
+        return self._orders(select(schema.orders).where(_between(session, first, last)))
+
+    def _orders(self, asked: Select[Any]) -> list[StoredOrder]:
+        table = schema.orders
+        ordered = asked.order_by(table.c.created_at, table.c.client_order_id)
+        return [to_order(row) for row in self._rows(ordered)]
+
+    def fills(self, after: datetime | None = None) -> list[Fill]:
+        """Return the fills after a time, oldest first."""
+        table = schema.fills
+        asked = select(table).order_by(table.c.at, table.c.execution_id)
+        if after is not None:
+            asked = asked.where(table.c.at > moment(after))
+        return [to_fill(row) for row in self._rows(asked)]
+
+    def positions(self) -> dict[str, Decimal]:
+        """Return signed shares by symbol; a name that is not held is missing."""
+        table = schema.positions
+        rows = self._rows(select(table).order_by(table.c.symbol))
+        return {row["symbol"]: Decimal(row["quantity"]) for row in rows}
+
+    def last_account(self) -> StoredAccount | None:
+        """Return the last snapshot of the account."""
+        found = self.accounts(1)
+        return found[0] if found else None
+
+    def accounts(self, count: int) -> list[StoredAccount]:
+        """Return the last snapshots of the account, newest first."""
+        table = schema.accounts
+        asked = select(table).order_by(table.c.id.desc()).limit(count)
+        return [to_account(row) for row in self._rows(asked)]
+
+    def latch(self) -> Latch:
+        """Return the last change of the latch; a ledger that was never started is not armed."""
+        table = schema.latch
+        row = self._first(select(table).order_by(table.c.id.desc()).limit(1))
+        return NEVER if row is None else to_latch(row)
+
+    def latch_history(self) -> list[Latch]:
+        """Return every change of the latch, oldest first."""
+        table = schema.latch
+        return [to_latch(row) for row in self._rows(select(table).order_by(table.c.id))]
+
+    def limits(self) -> StoredLimits | None:
+        """Return the newest version of the limits."""
+        table = schema.limits
+        row = self._first(select(table).order_by(table.c.version.desc()).limit(1))
+        return None if row is None else to_limits(row)
+
+    def limits_history(self) -> list[StoredLimits]:
+        """Return every version of the limits, oldest first."""
+        table = schema.limits
+        return [to_limits(row) for row in self._rows(select(table).order_by(table.c.version))]
+
+    def rebalances(self, session: date) -> list[Rebalance]:
+        """Return the rebalancing log of a session, oldest first."""
+        table = schema.rebalances
+        asked = select(table).where(table.c.session == session.isoformat()).order_by(table.c.id)
+        return [to_rebalance(row) for row in self._rows(asked)]
+
+    def regime(self, day: date) -> str | None:
+        """Return the market's regime of a day."""
+        table = schema.regimes
+        row = self._first(select(table).where(table.c.day == day.isoformat()))
+        return None if row is None else str(row["name"])
+
+    def performance(self, strategy: str) -> list[Performance]:
+        """Return the days of a strategy, oldest first."""
+        table = schema.performance
+        asked = select(table).where(table.c.strategy == strategy).order_by(table.c.day)
+        return [to_performance(row) for row in self._rows(asked)]
+
+    def day(self, session: date) -> DayTotals:
+        """Return what a session has seen."""
+        orders = [
+            order
+            for order in self.orders_between(session, session)
+            if order.state is not OrderState.dropped
+        ]
+        parents = {(order.decision_id, order.symbol, order.side) for order in orders}
+        bad = {DecisionState.refused, DecisionState.failed}
+        return DayTotals(
+            orders=len(parents),
+            slices=len(orders),
+            notional=sum(map(traded_notional, orders), _NOTHING),
+            refused_decisions=sum(found.state in bad for found in self.decisions(session)),
+        )
+
+    def week_notional(self, session: date) -> Decimal:
+        """Return the notional of `day` over the seven days that end with a session."""
+        orders = self.orders_between(session - _WEEK, session)
+        return sum(map(traded_notional, orders), _NOTHING)
+
+
+def traded_notional(order: StoredOrder) -> Decimal:
+    """Return what an order has traded, or may still trade: account currency, >= 0.
+
+    A fill may be reported later than the end of its order: where the two disagree, the larger
+    counts.
+    """
+    price = order.limit_price if order.limit_price is not None else order.reference_price
+    if order.state in {OrderState.dropped, OrderState.refused}:
+        return _NOTHING
+    paid = order.average_price if order.average_price is not None else price
+    if order.state in {OrderState.cancelled, OrderState.expired}:
+        return order.filled * paid
+    if order.state is OrderState.partly_done:
+        return order.filled * paid if order.filled else order.quantity * price
+    rest = max(order.quantity - order.filled, _NOTHING)
+    return order.filled * paid + rest * price
+
+
+def _between(column: ColumnElement[str], first: date, last: date) -> ColumnElement[bool]:
+    return column.between(first.isoformat(), last.isoformat())
