@@ -1,0 +1,1 @@
+"""All controls as pure functions: (state, order or basket or decision, limits) -> violations."""
