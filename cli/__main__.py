@@ -17,6 +17,7 @@ VERBS = {
     "allocate": "print the allocation of one session, without a server",
     "export": "write each policy as ONNX, checked against torch",
     "bench": "measure what each part costs on this machine",
+    "paper-exchange": "play a broker on this machine, by Alpaca's interface",
     "doctor": "check the installation of this machine",
 }
 INPUT_ERROR = 2
@@ -80,7 +81,8 @@ def _run(verb: str, rest: list[str]) -> int:
     from cli.errors import explain
 
     register()
-    module = import_module(f"cli.{verb}")
+    root = verb.replace("-", "_")  # of the configuration and of the module
+    module = import_module(f"cli.{root}")
     try:
         if subverbs := getattr(module, "SUBVERBS", None):
             rest = with_subverb(verb, rest, subverbs)
@@ -91,11 +93,11 @@ def _run(verb: str, rest: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Failed as failed:
-        return _report(failed.error, explain(failed.error, verb, rest))
+        return _report(failed.error, explain(failed.error, root, rest))
     except AssertionError:  # OmegaConf's, where an override cuts into a list
         return _refuse(f"cannot apply {' '.join(rest)!r} to the configuration; see --cfg job")
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        return _report(error, explain(error, verb, rest))
+        return _report(error, explain(error, root, rest))
     return 0
 
 

@@ -11,6 +11,7 @@ from omegaconf import MISSING, DictConfig
 import serving.config
 import training.config
 from agents.policies import ArtefactPolicy, ChampionPolicy
+from brokers.exchange.settings import ExchangeSettings
 from envs.make import CONF, register_schemas, typed
 from market.errors import InputError
 from training.configuration import Configuration
@@ -184,6 +185,22 @@ class PromoteConfig:
     private_key: str | None = MISSING  # PEM file to sign the registry's copy with
 
 
+@dataclass(slots=True)
+class PaperExchangeConfig:
+    """The root of `conf/paper_exchange.yaml`."""
+
+    market: Any = MISSING  # MarketConfig: prices and calendar
+    quality: Any = MISSING  # QualityRules
+    exchange: ExchangeSettings = MISSING
+    database: str = MISSING  # SQLite file; made where there is none
+    host: str = MISSING  # address to listen on
+    port: int = MISSING  # 0 is any free one
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must be in [0, 65535], was {self.port}")
+
+
 def _require_seed(seed: int) -> None:
     if seed < 0:
         raise ValueError(f"seed must be at least 0, was {seed}")
@@ -203,6 +220,7 @@ def register() -> None:
     store.store(name="export_schema", node=ExportConfig)
     store.store(name="serve_schema", node=ServeConfig)
     store.store(name="allocate_schema", node=AllocateConfig)
+    store.store(name="paper_exchange_schema", node=PaperExchangeConfig)
 
 
 def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], None]]:

@@ -1,0 +1,1 @@
+"""A local exchange that speaks the part of Alpaca's REST interface that a trader needs."""

@@ -1,0 +1,330 @@
+"""The exchange as its routes see it: every call first lets happen what is due by now."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from brokers.exchange import answers
+from brokers.exchange.admission import Draft, client_id, draft, malformed, price, quantity
+from brokers.exchange.answers import Json
+from brokers.exchange.prices import Hours, PricePaths
+from brokers.exchange.records import (
+    OPEN,
+    ExchangeOrder,
+    OrderClass,
+    OrderType,
+    Rejection,
+    to_cent,
+)
+from brokers.exchange.settings import ClockMode, ExchangeSettings
+from brokers.exchange.store import Store, time_text
+from brokers.exchange.time_keeping import ExchangeClock
+from brokers.exchange.trading import TradingFloor
+from market.bars import Bars
+from risk.gateway.records import Side
+
+MISSING = 40410000  # Alpaca's code for what is not there
+BEFORE_OPEN = timedelta(minutes=15)
+CONFIGURATION = {
+    "dtbp_check": "entry",
+    "fractional_trading": True,
+    "max_margin_multiplier": "4",
+    "no_shorting": False,
+    "pdt_check": "entry",
+    "suspend_trade": False,
+    "trade_confirm_email": "none",
+    "ptp_no_exception_entry": False,
+    "max_options_trading_level": None,
+}
+"""Alpaca's account configuration; of it `no_shorting` and `suspend_trade` have an effect here."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFilter:
+    """Which orders a list is of."""
+
+    status: str  # open, closed or all
+    limit: int
+    after: datetime | None
+    until: datetime | None
+    descending: bool
+    nested: bool
+    side: str | None
+    symbols: frozenset[str] | None
+
+
+class Exchange:
+    """One account at a local exchange.
+
+    Args:
+        path: of the SQLite file; made where there is none.
+        bars: prices.
+        calendar: name of the exchange's calendar, such as XNYS.
+        settings: terms.
+
+    Raises:
+        InputError: if the file is in use or cannot be read.
+    """
+
+    def __init__(self, path: Path, bars: Bars, calendar: str, settings: ExchangeSettings) -> None:
+        self.store = Store(path)
+        self.hours = Hours(calendar)
+        self.paths = PricePaths(bars, self.hours)
+        self.clock = ExchangeClock(self.store, settings.clock, self._start(settings))
+        self.floor = TradingFloor(
+            self.store,
+            self.clock,
+            self.paths,
+            self.hours,
+            settings.terms(),
+            settings.multiplier,
+            timedelta(seconds=settings.step_s),
+        )
+        self.hidden: Callable[[ExchangeOrder], bool] = lambda order: False
+        if self.store.fact("account_id") is None:
+            self._open_account(settings)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.store.close()
+
+    def now(self) -> datetime:
+        """Let everything happen that is due, and return the time."""
+        now = self.clock.now()
+        self.floor.settle(now)
+        return now
+
+    def move_clock(self, to: datetime) -> Json:
+        """Set a driven clock; what lies between happens."""
+        self.clock.check_move(to)
+        self.floor.settle(to)
+        return self.clock_answer()
+
+    def clock_answer(self) -> Json:
+        """Return the clock."""
+        return answers.clock(self.now(), self.hours)
+
+    def account(self) -> Json:
+        """Return the account."""
+        view = self.floor.view(self.now())
+        closes = self.store.closes()
+        last = closes[-1][1] if closes else Decimal(self._fact("initial_cash"))
+        return answers.account(
+            self._fact("account_id"),
+            self._fact("account_number"),
+            self._fact("created_at"),
+            view,
+            last,
+            self.floor.permissions(),
+        )
+
+    def configuration(self) -> Json:
+        """Return the account's configuration."""
+        kept: Json = json.loads(self._fact("configuration"))
+        return CONFIGURATION | kept
+
+    def configure(self, changes: Json) -> Json:
+        """Change the account's configuration, and return it."""
+        unknown = set(changes) - set(CONFIGURATION)
+        for name in ("no_shorting", "suspend_trade"):
+            if not isinstance(changes.get(name, False), bool):
+                raise malformed(f"invalid {name}")
+        known = {name: value for name, value in changes.items() if name not in unknown}
+        known = {name: str(v) if isinstance(v, Decimal) else v for name, v in known.items()}
+        with self.store.transaction():
+            found = self.configuration() | known
+            self.store.set_fact("configuration", json.dumps(found))
+            for name in ("no_shorting", "suspend_trade"):
+                self.store.set_fact(name, json.dumps(found[name]))
+        return found
+
+    def assets(self) -> list[Json]:
+        """Return every name."""
+        return [self.asset(symbol) for symbol in self.paths.symbols]
+
+    def asset(self, name: str) -> Json:
+        """Return a name by its symbol or id."""
+        for symbol in self.paths.symbols:
+            if name in (symbol, answers.asset_id(symbol)):
+                session = self.hours.coming(self.now())
+                return answers.asset(symbol, self.floor.flags(symbol, session))
+        raise Rejection(404, MISSING, f"asset not found for {name}")
+
+    def submit(self, body: dict[str, Any]) -> Json:
+        """Take an order."""
+        return self.submit_draft(draft(body))
+
+    def submit_draft(self, asked: Draft) -> Json:
+        """Take an order that was checked by itself."""
+        self.now()
+        order = self.floor.submit(asked)
+        return self._answer(order, nested=asked.order_class is OrderClass.bracket)
+
+    def order(self, name: str, value: str, nested: bool = False) -> Json:
+        """Return an order by its `id` or `client_order_id`."""
+        return self._answer(self._visible(name, value), nested)
+
+    def orders(self, wanted: OrderFilter) -> list[Json]:
+        """Return a list of orders."""
+        self.now()
+        found = [
+            order
+            for order in self.store.orders(wanted.after, wanted.until)
+            if self._matches(order, wanted)
+        ]
+        if wanted.descending:
+            found.reverse()
+        return [self._answer(order, wanted.nested) for order in found[: wanted.limit]]
+
+    def cancel(self, identity: str) -> None:
+        """End an order."""
+        self.floor.cancel(self._visible("id", identity))
+
+    def cancel_all(self) -> list[Json]:
+        """End every open order, and say for each one what became of it."""
+        self.now()
+        results = []
+        with self.store.transaction():
+            for order in self.store.open_orders():
+                current = self.store.order("id", order.id)
+                if current is not None and current.status in OPEN:
+                    self.floor.cancel(current)
+                results.append({"id": order.id, "status": 200})
+        return results
+
+    def replace(self, identity: str, body: dict[str, Any]) -> Json:
+        """Put an order with other numbers in the place of one."""
+        old = self._visible("id", identity)
+        if old.order_class is not OrderClass.simple or body.get("time_in_force") not in (
+            None,
+            "day",
+        ):
+            raise malformed("only simple day orders can be replaced")
+        limit, stop = (body.get(name) for name in ("limit_price", "stop_price"))
+        asked = Draft(
+            client_order_id=client_id(body.get("client_order_id")),
+            symbol=old.symbol,
+            side=old.side,
+            type=old.type,
+            order_class=old.order_class,
+            quantity=old.quantity if body.get("qty") is None else quantity(body["qty"]),
+            limit_price=old.limit_price if limit is None else price("limit_price", limit),
+            stop_price=old.stop_price if stop is None else price("stop_price", stop),
+            take_profit=None,
+            stop_loss=None,
+        )
+        return self._answer(self.floor.replace(old, asked), nested=False)
+
+    def positions(self) -> list[Json]:
+        """Return every position."""
+        now = self.now()
+        view = self.floor.view(now)
+        return [
+            answers.position(symbol, view, self._last_close(symbol, now))
+            for symbol in view.holdings
+        ]
+
+    def position(self, name: str) -> Json:
+        """Return a position by symbol or asset id."""
+        for found in self.positions():
+            if name in (found["symbol"], found["asset_id"]):
+                return found
+        raise Rejection(404, MISSING, "position does not exist")
+
+    def close_position(self, name: str, shares: str | None, percentage: str | None) -> Json:
+        """Close a position, or a part of it, by a market order."""
+        found = self.position(name)
+        held = Decimal(found["qty"])
+        asked = abs(held)
+        if shares is not None:
+            asked = quantity(shares)
+        elif percentage is not None:
+            asked = (abs(held) * quantity(percentage) / 100).quantize(Decimal("0.000000001"))
+        return self.submit_draft(
+            Draft(
+                client_order_id=str(uuid4()),
+                symbol=found["symbol"],
+                side=Side.sell if held > 0 else Side.buy,
+                type=OrderType.market,
+                order_class=OrderClass.simple,
+                quantity=asked.normalize(),
+                limit_price=None,
+                stop_price=None,
+                take_profit=None,
+                stop_loss=None,
+            )
+        )
+
+    def activities(self) -> list[Json]:
+        """Return fills and other events of the account, oldest first."""
+        self.now()
+        return [dict(activity) for activity in self.store.activities()]
+
+    def portfolio_history(self) -> Json:
+        """Return the equity at every close."""
+        self.now()
+        return answers.portfolio_history(self.store.closes(), Decimal(self._fact("initial_cash")))
+
+    def _answer(self, order: ExchangeOrder, nested: bool) -> Json:
+        return answers.order(order, self.store.legs(order.id) if nested else ())
+
+    def _visible(self, name: str, value: str) -> ExchangeOrder:
+        self.now()
+        order = self.store.order(name, value)
+        if order is None or self.hidden(order):
+            raise Rejection(404, MISSING, f"order not found for {value}")
+        return order
+
+    def _matches(self, order: ExchangeOrder, wanted: OrderFilter) -> bool:
+        is_open = order.status in OPEN
+        return (
+            not self.hidden(order)
+            and wanted.status in ("all", "open" if is_open else "closed")
+            and not (wanted.nested and order.parent_id)
+            and wanted.side in (None, order.side.value)
+            and (wanted.symbols is None or order.symbol in wanted.symbols)
+        )
+
+    def _last_close(self, symbol: str, now: datetime) -> Decimal:
+        """Return the price at the close of the session before the last one that opened."""
+        opened = self.hours.last_opened(now)
+        market = None
+        if opened is not None:
+            before = self.hours.times(opened)[0] - timedelta(microseconds=1)
+            market = self.floor.market(symbol, before)
+        market = market or self.floor.market(symbol, now)
+        if market is None:
+            raise KeyError(symbol)
+        return market.last
+
+    def _fact(self, name: str) -> str:
+        found = self.store.fact(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def _start(self, settings: ExchangeSettings) -> datetime | None:
+        if settings.start is not None:
+            return datetime.fromisoformat(settings.start)
+        if settings.clock is ClockMode.wall:
+            return None
+        return self.hours.times(self.paths.last_session)[0] - BEFORE_OPEN
+
+    def _open_account(self, settings: ExchangeSettings) -> None:
+        cash = str(to_cent(Decimal(str(settings.cash))))
+        facts = {
+            "account_id": str(uuid4()),
+            "account_number": f"PA{uuid4().hex[:10].upper()}",
+            "created_at": time_text(self.clock.kept()),
+            "cash": cash,
+            "initial_cash": cash,
+            "configuration": "{}",
+        }
+        with self.store.transaction():
+            for name, value in facts.items():
+                self.store.set_fact(name, value)
