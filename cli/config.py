@@ -8,6 +8,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig
 
+import brokers.config
 import serving.config
 import training.config
 from agents.policies import ArtefactPolicy, ChampionPolicy
@@ -36,6 +37,7 @@ class DoctorConfig:
 
     market: Any = MISSING  # MarketConfig
     quality: Any = MISSING  # QualityRules
+    broker: Any = MISSING  # AlpacaSettings
     out: str = MISSING  # folder that runs are written to
 
 
@@ -211,6 +213,7 @@ def register() -> None:
     register_schemas()
     training.config.register()
     serving.config.register()
+    brokers.config.register()
     store = ConfigStore.instance()
     store.store(name="doctor_schema", node=DoctorConfig)
     store.store(name="train_schema", node=TrainConfig)

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from brokers.settings import AlpacaSettings, keys_from_environment, missing_keys
 from cli.config import DoctorConfig, verb
 from market.errors import InputError
 from market.load import load_bars
@@ -39,6 +40,7 @@ def main(config: DoctorConfig) -> None:
         "market": lambda: _market(config),
         "run folder": lambda: _folder(Path(config.out)),
         "tracking": _tracking,
+        "broker keys": lambda: _broker_keys(config.broker),
     }
     table = Table("check", "", "found")
     failed = False
@@ -96,3 +98,15 @@ def _tracking() -> Finding:
     if os.environ.get("WANDB_API_KEY"):
         return Finding("ok", "W&B online: WANDB_API_KEY is set")
     return Finding("note", "W&B offline: no WANDB_API_KEY, runs are kept in their folder")
+
+
+def _broker_keys(settings: AlpacaSettings) -> Finding:
+    """Say whether orders could be sent; the keys themselves are never shown."""
+    if missing := missing_keys(settings):
+        return Finding("note", f"{settings.trading_url}: not set: {', '.join(missing)}")
+    try:
+        keys_from_environment(settings)
+    except InputError as error:
+        return Finding("fail", str(error))
+    names = f"{settings.key_variable} and {settings.secret_variable}"
+    return Finding("ok", f"{settings.trading_url}: {names} are set")

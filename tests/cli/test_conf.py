@@ -23,7 +23,7 @@ def command(file: str) -> tuple[str, ...]:
     group, _, choice = file.rpartition("/")
     if not group:
         return (file, *NEEDS.get(file, ()))
-    root = {"policy": "backtest", "serving": "serve"}.get(group, "train")
+    root = {"policy": "backtest", "serving": "serve", "broker": "doctor"}.get(group, "train")
     if group in WITHIN_AN_AGENT:
         return (root, f"{group}@agents.balanced.{group}={choice}")
     if group == "agent":
