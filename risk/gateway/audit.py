@@ -7,6 +7,7 @@ what it heard to be committed must be in the ledger: where it is not, somebody r
 it, or restored an older copy. A transaction that was prepared and is not there never happened.
 """
 
+import errno
 import fcntl
 import os
 import queue
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from risk.gateway.canonical import canonical
+from risk.gateway.durable import settle
 
 START = "0" * 64  # the hash before the first record
 _LINE = re.compile(r"(prepared|committed) (\d{1,18}) ([0-9a-f]{64})")
@@ -90,9 +92,11 @@ class FileAnchor:
         """Write a mark; a disk that hangs is given up after `patience_s`."""
         word = "committed" if mark.committed else "prepared"
         line = f"{word} {mark.head.seq} {mark.head.hash}\n".encode()
+        task = self._worker.run(lambda: _append(self.path, line))
         try:
-            self._worker.run(lambda: _append(self.path, line)).result(self._patience_s)
+            task.result(self._patience_s)
         except TimeoutError:
+            task.cancel()
             raise AnchorFailed(f"anchor {self.path} hangs for {self._patience_s} s") from None
         except OSError as error:
             raise AnchorFailed(f"anchor {self.path}: {error.strerror}") from error
@@ -139,10 +143,10 @@ def _append(path: Path, line: bytes) -> None:
         end = _whole_end(descriptor)
         os.ftruncate(descriptor, end)
         if os.pwrite(descriptor, line, end) != len(line):
-            raise OSError(28, "no room for a whole line")
+            raise OSError(errno.ENOSPC, "no room for a whole line")
         os.fsync(descriptor)
         if end == 0:
-            _settle(path.parent)
+            settle(path.parent)
     finally:
         os.close(descriptor)
 
@@ -151,16 +155,10 @@ def _whole_end(descriptor: int) -> int:
     """Return where the last whole line ends."""
     size = os.fstat(descriptor).st_size
     start = max(0, size - 4096)
-    return start + os.pread(descriptor, size - start, start).rfind(b"\n") + 1
-
-
-def _settle(folder: Path) -> None:
-    """Let a new name outlive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    end = os.pread(descriptor, size - start, start).rfind(b"\n") + 1
+    if end == 0 and start > 0:
+        raise OSError(errno.EINVAL, "it holds a line that is no mark")
+    return start + end
 
 
 class _Worker:

@@ -114,10 +114,16 @@ class Ledger(Reads):
         with self._transaction(None) as writer:
             writer.set_latch(False, reason, actor, at)
 
-    def connection(self) -> Connection:
-        """Return a connection of its own for a long reading, such as the verification."""
-        with self._storage.failing_closed():
-            return self._storage.reader.connect()
+    def revoke_permit(self) -> None:
+        """Take away the permit that is kept here, whoever has the ledger."""
+        with self._transaction(None) as writer:
+            writer.set_permit(None)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state, for a long reading such as the verification."""
+        with self._storage.reading() as connection:
+            yield connection
 
     @contextmanager
     def _transaction(self, epoch: int | None) -> Iterator[Writer]:
@@ -154,6 +160,7 @@ class Ledger(Reads):
     def _commit(self, connection: Connection, before: Head, after: Head) -> None:
         """Commit between the two marks; what the anchor does not take is not committed."""
         if after == before:
+            connection.commit()
             return
         try:
             self._anchor.append(Mark(after, committed=False))
@@ -183,7 +190,7 @@ class Ledger(Reads):
         path = self._storage.path
         if path is None or self._file_lock is not None:
             return
-        with self._storage.failing_closed():
+        with self._storage.reaching_file():
             descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,15 +198,16 @@ class Ledger(Reads):
                 os.close(descriptor)
                 raise LedgerFailed(f"{path} is in use by another gateway") from None
             self._file_lock = descriptor
-            self._file = _identity(path)
 
     def _check_file(self) -> None:
         """Refuse to write into a file that was moved, deleted or replaced under our feet."""
-        if self._file is None or self._storage.path is None:
+        if self._storage.path is None:
             return
-        with self._storage.failing_closed():
-            if _identity(self._storage.path) != self._file:
-                raise LedgerFailed(f"{self._storage.path} was replaced while it was in use")
+        with self._storage.reaching_file():
+            found = _identity(self._storage.path)
+        self._file = self._file or found
+        if found != self._file:
+            raise LedgerFailed(f"{self._storage.path} was replaced while it was in use")
 
     def _check_pages(self) -> None:
         """Let SQLite look for damage in its own structure."""

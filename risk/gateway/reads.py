@@ -27,6 +27,7 @@ from risk.gateway.stored import (
     DecisionState,
     Latch,
     Performance,
+    PermitRow,
     Rebalance,
     StoredAccount,
     StoredDecision,
@@ -126,6 +127,12 @@ class Reads:
         """Return every change of the latch, oldest first."""
         table = schema.latch
         return [to_latch(row) for row in self._rows(select(table).order_by(table.c.id))]
+
+    def permit(self) -> PermitRow | None:
+        """Return the permit that is kept here, expired or not."""
+        table = schema.permits
+        row = self._first(select(table.c.epoch, table.c.boot, table.c.expires_ns, table.c.ttl_ms))
+        return None if row is None else PermitRow(**row)
 
     def limits(self) -> StoredLimits | None:
         """Return the newest version of the limits."""

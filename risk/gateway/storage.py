@@ -66,7 +66,7 @@ class Storage:
         """Create the file of an SQLite database that is not there, and turn its log on."""
         if self.path is None:
             return
-        with self.failing_closed():
+        with self.failing_closed(), self.reaching_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self.path, timeout=PATIENCE_S)
             try:
@@ -90,8 +90,16 @@ class Storage:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise LedgerFailed(f"{self.place}: {_first_line(cause)}") from error
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
             raise LedgerFailed(f"{self.place}: {_first_line(error)}") from error
+
+    @contextmanager
+    def reaching_file(self) -> Iterator[None]:
+        """Turn the failure of a file that is not the database itself into `LedgerFailed`."""
+        try:
+            yield
+        except OSError as error:
+            raise LedgerFailed(f"{self.place}: {error}") from error
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -217,3 +217,20 @@ class Performance:
     day: date
     regime: str
     returns: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PermitRow:
+    """A permit of `permit.LedgerPermit`.
+
+    Args:
+        epoch: of the gateway that has leave.
+        boot: id of the machine's boot.
+        expires_ns: by its clock since then.
+        ttl_ms: how long it was given for.
+    """
+
+    epoch: int
+    boot: str
+    expires_ns: int
+    ttl_ms: int

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -25,7 +26,7 @@ from risk.gateway.rows import (
     to_order,
     words,
 )
-from risk.gateway.stored import LEGAL, LEGAL_DECISION, DecisionState, StoredOrder
+from risk.gateway.stored import LEGAL, LEGAL_DECISION, DecisionState, PermitRow, StoredOrder
 
 
 class Halted(Exception):
@@ -267,6 +268,12 @@ class Writer(Journal):
             "returns": number(returns),
         }
         self._insert(schema.performance, row)
+
+    def set_permit(self, row: PermitRow | None) -> None:
+        """Put a permit in the place of the one before, or none; the one change without a record."""
+        self._connection.execute(delete(schema.permits))
+        if row is not None:
+            self._connection.execute(insert(schema.permits), {"id": 1, **asdict(row)})
 
     def set_epoch(self, epoch: int, owner: str, at: datetime) -> None:
         """Take the ledger over."""
