@@ -17,6 +17,7 @@ from risk.checks.arithmetic import (
     below,
     breach,
     gap,
+    largest,
     number,
     seconds,
     unless,
@@ -223,14 +224,13 @@ def volume_bears_it(state: GatewayState, order: ProposedOrder, limits: GatewayLi
     request = order.request
     symbol = request.symbol
     adv = volume(state, symbol)
-    key = (order.decision_id, symbol, request.side)
-    earlier = state.parents.get(key, ZERO) if state.parents is not None else NAN
+    new = ZERO if is_counted(state, request.client_order_id) else request.quantity
     return (
         *above(
             ReasonCode.participation_order,
             "max_parent_adv",
             limits.max_parent_adv * adv,
-            earlier + request.quantity,
+            largest(parent_shares(state, order) + new, request.quantity),
             symbol,
         ),
         *above(
@@ -360,6 +360,18 @@ def volume(state: GatewayState, symbol: str) -> Decimal:
     facts = state.facts.get(symbol)
     adv = number(facts.adv) if facts is not None else NAN
     return adv if adv > 0 else NAN
+
+
+def is_counted(state: GatewayState, client_order_id: str) -> bool:
+    """Return whether the totals of the state include an order."""
+    return state.counted is not None and client_order_id in state.counted
+
+
+def parent_shares(state: GatewayState, order: ProposedOrder) -> Decimal:
+    """Return the shares of all counted slices of an order's parent; NaN if not known."""
+    if state.parents is None or state.counted is None:
+        return NAN
+    return state.parents.get((order.decision_id, order.request.symbol, order.request.side), ZERO)
 
 
 def traded_today(state: GatewayState, symbol: str, without: str) -> Decimal:

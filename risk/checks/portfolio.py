@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from risk.checks.arithmetic import NAN, ZERO, Found, above, below, breach, largest, unless
-from risk.checks.order import volume
+from risk.checks.order import is_counted, parent_shares, volume
 from risk.checks.prices import Worst, buy_price, mark, worst_case
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.records import Side
@@ -29,7 +29,7 @@ class Book:
         buys: to be paid at worst, open orders included, account currency.
         proposed_buys: the part of it that the basket adds.
         sells: what the basket's sells bring at their limits, account currency.
-        traded: notional of the basket's orders and the open ones.
+        traded: notional of all orders, proposed and open, that the totals do not include.
     """
 
     worst: dict[str, Worst]
@@ -69,6 +69,7 @@ def book_after(
     worst = {symbol: worst_case(state, symbol, items, limits) for symbol, items in by_name.items()}
     buys = _cost(state, still_open, limits)
     proposed_buys = _cost(state, proposed, limits)
+    new = [item for item in (*still_open, *proposed) if not is_counted(state, item.client_order_id)]
     alone = len(orders) == 1
     sells = [item for item in proposed if item.side is Side.sell]
     for item in () if alone else sells:
@@ -80,7 +81,7 @@ def book_after(
         buys=buys + proposed_buys,
         proposed_buys=proposed_buys,
         sells=ZERO if alone else sum((_proceeds(item) for item in sells), ZERO),
-        traded=buys + proposed_buys + _worth_of_sells(state, (*still_open, *sells)),
+        traded=_cost(state, new, limits) + _worth_of_sells(state, new),
     )
 
 
@@ -152,7 +153,7 @@ def turnover_is_small(state: GatewayState, book: Book, limits: GatewayLimits) ->
     """Refuse to trade too much in a day or a week; open orders count as if they filled (11)."""
     today = state.day.notional if state.day is not None else NAN
     week = NAN if state.week_notional is None else state.week_notional
-    traded = NAN if state.open_orders is None else book.traded
+    traded = NAN if state.open_orders is None or state.counted is None else book.traded
     return (
         *above(
             ReasonCode.turnover_day,
@@ -182,22 +183,21 @@ def orders_are_few(
     state: GatewayState, orders: Sequence[ProposedOrder], limits: GatewayLimits
 ) -> Found:
     """Refuse too many orders or slices in a day (12); a later slice is no new order."""
-    sent: dict[tuple[str, str, Side], Decimal] = dict(state.parents or {})
-    parents = {_parent(order) for order in orders} - set(sent)
-    orders_today = None if state.day is None or state.parents is None else state.day.orders
-    slices_today = None if state.day is None else state.day.slices
+    new = [order for order in orders if not is_counted(state, order.request.client_order_id)]
+    parents = {_parent(order) for order in new} - set(state.parents or ())
+    known = state.day if state.parents is not None and state.counted is not None else None
     return (
         *above(
             ReasonCode.orders_day,
             "max_orders_day",
             limits.max_orders_day,
-            None if orders_today is None else orders_today + len(parents),
+            None if known is None else known.orders + len(parents),
         ),
         *above(
             ReasonCode.slices_day,
             "max_slices_day",
             limits.max_slices_day,
-            None if slices_today is None else slices_today + len(orders),
+            None if known is None else known.slices + len(new),
         ),
     )
 
@@ -234,21 +234,14 @@ def basket_is_consistent(
         )
         seen.add(request.client_order_id)
         sides.setdefault(request.symbol, set()).add(request.side)
-        shares[_parent(order)] = shares.get(_parent(order), ZERO) + request.quantity
+        new = ZERO if is_counted(state, request.client_order_id) else request.quantity
+        total = shares.get(_parent(order), parent_shares(state, order))
+        shares[_parent(order)] = total + new
     for symbol in sorted(name for name, both in sides.items() if len(both) > 1):
         found += (breach(ReasonCode.wash_trade, "", "one side", "buy and sell", symbol),)
-    for (decision_id, symbol, side), total in shares.items():
-        adv = volume(state, symbol)
-        earlier = (
-            NAN if state.parents is None else state.parents.get((decision_id, symbol, side), ZERO)
-        )
-        found += above(
-            ReasonCode.participation_order,
-            "max_parent_adv",
-            limits.max_parent_adv * adv,
-            earlier + total,
-            symbol,
-        )
+    for (_, symbol, _), total in shares.items():
+        allowed = limits.max_parent_adv * volume(state, symbol)
+        found += above(ReasonCode.participation_order, "max_parent_adv", allowed, total, symbol)
     return found
 
 

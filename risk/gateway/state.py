@@ -21,6 +21,7 @@ from risk.gateway.records import (
     SessionHours,
     Side,
 )
+from risk.gateway.stored import DayTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +76,6 @@ class OpenOrder:
             order.quantity - order.filled,
             order.limit_price,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class DayTotals:
-    """What was done in a session.
-
-    Args:
-        orders: parents that were sent.
-        slices: orders that were sent.
-        notional: of the fills, buys and sells, account currency; open orders are added to it.
-        refused_decisions: in the session.
-    """
-
-    orders: int
-    slices: int
-    notional: Decimal
-    refused_decisions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +143,12 @@ class GatewayState:
         failures: refused or failed decisions in a row since a person armed.
         unknown_orders: orders whose outcome is unknown.
         used_ids: client order ids that were sent before, or ended without being sent.
+        counted: client order ids that the three totals below include; durable intents, and so the
+            order that is judged before it is sent, are among them.
         day: totals of this session.
-        week_notional: of buys and sells since the week's first session, account currency.
-        name_day: by symbol, shares traded in this session; a name not in it did not trade.
-        parents: shares sent so far, by (decision id, symbol, side): earlier slices of a parent.
+        week_notional: of buys and sells of the seven days that end now, account currency.
+        parents: shares by (decision id, symbol, side), all slices together.
+        name_day: by symbol, shares filled in this session; a name not in it did not trade.
         messages_second: sent to the broker in the last second.
         messages_minute: sent to the broker in the last minute.
         equity_reads: the last readings of equity, the newest last.
@@ -205,10 +191,11 @@ class GatewayState:
     failures: int | None
     unknown_orders: int | None
     used_ids: frozenset[str] | None
+    counted: frozenset[str] | None
     day: DayTotals | None
     week_notional: Decimal | None
-    name_day: Mapping[str, NameDay] | None
     parents: Mapping[tuple[str, str, Side], Decimal] | None
+    name_day: Mapping[str, NameDay] | None
     messages_second: int | None
     messages_minute: int | None
     equity_reads: tuple[Decimal, ...] | None
