@@ -11,7 +11,8 @@ from brokers.exchange.prices import tick_of
 from brokers.exchange.records import SHARE, OrderClass, OrderType, Rejection
 from risk.gateway.records import Side
 
-LARGEST = Decimal(10) ** 15
+LARGEST = Decimal(10) ** 12  # shares of an order
+LARGEST_PRICE = Decimal(10) ** 7
 LONGEST_ID = 128
 MALFORMED = 40010001  # Alpaca's code for a request that makes no sense
 UNPROCESSABLE = 42210000  # and for one that its rules forbid
@@ -139,14 +140,26 @@ def price(name: str, value: Any) -> Decimal:
         Rejection: if it is not above 0, too large, or between two ticks.
     """
     number = _number(name, value)
-    if not 0 < number < LARGEST:
-        raise malformed(f"{name} must be > 0")
+    if not 0 < number <= LARGEST_PRICE:
+        raise malformed(f"{name} must be > 0 and <= {LARGEST_PRICE:f}")
     if number % tick_of(number):
         raise unprocessable(
             f"invalid {name} {number}. sub-penny increment does not fulfill minimum pricing "
             "criteria"
         )
     return number.normalize()
+
+
+def amount(name: str, value: Any) -> Decimal:
+    """Return any number of the administration's, of a size that can be counted with.
+
+    Raises:
+        Rejection: if it is none.
+    """
+    number = _number(name, value)
+    if abs(number) > LARGEST:
+        raise malformed(f"{name} must be within {LARGEST:f}")
+    return number
 
 
 def _price(name: str, body: dict[str, Any], wanted: bool, prefix: str = "") -> Decimal | None:

@@ -80,13 +80,11 @@ def account(
 
 def clock(now: datetime, hours: Hours) -> Json:
     """Return the time, whether the market is open, and when it next opens and closes."""
-    current, coming = hours.current(now), hours.coming(now)
-    opens = coming if current is None else hours.after(current)
     return {
         "timestamp": now.astimezone(NEW_YORK).isoformat(),
-        "is_open": current is not None,
-        "next_open": hours.times(opens)[0].astimezone(NEW_YORK).isoformat(),
-        "next_close": hours.times(coming)[1].astimezone(NEW_YORK).isoformat(),
+        "is_open": hours.current(now) is not None,
+        "next_open": hours.times(hours.next_to_open(now))[0].astimezone(NEW_YORK).isoformat(),
+        "next_close": hours.times(hours.coming(now))[1].astimezone(NEW_YORK).isoformat(),
     }
 
 
@@ -153,7 +151,6 @@ def order(found: ExchangeOrder, legs: Sequence[ExchangeOrder] = ()) -> Json:
         "order_type": found.type.value,
         "type": found.type.value,
         "side": found.side.value,
-        "position_intent": f"{found.side.value}_to_{'close' if found.parent_id else 'open'}",
         "time_in_force": "day",
         "limit_price": number(found.limit_price),
         "stop_price": number(found.stop_price),

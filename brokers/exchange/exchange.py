@@ -16,6 +16,7 @@ from brokers.exchange.prices import Hours, PricePaths
 from brokers.exchange.records import (
     OPEN,
     ExchangeOrder,
+    Market,
     OrderClass,
     OrderType,
     Rejection,
@@ -105,15 +106,22 @@ class Exchange:
         self.floor.settle(to)
         return self.clock_answer()
 
+    def remember(self, name: str, value: str) -> None:
+        """Keep a fact that the administration changed."""
+        self.now()
+        with self.store.transaction():
+            self.store.set_fact(name, value)
+
     def clock_answer(self) -> Json:
         """Return the clock."""
         return answers.clock(self.now(), self.hours)
 
     def account(self) -> Json:
         """Return the account."""
-        view = self.floor.view(self.now())
-        closes = self.store.closes()
-        last = closes[-1][1] if closes else Decimal(self._fact("initial_cash"))
+        now = self.now()
+        view = self.floor.view(now)
+        today = now.astimezone(answers.NEW_YORK).date()
+        last = self.store.last_close(today) or Decimal(self._fact("initial_cash"))
         return answers.account(
             self._fact("account_id"),
             self._fact("account_number"),
@@ -154,6 +162,23 @@ class Exchange:
                 session = self.hours.coming(self.now())
                 return answers.asset(symbol, self.floor.flags(symbol, session))
         raise Rejection(404, MISSING, f"asset not found for {name}")
+
+    def quoted(self, symbol: str) -> Market | None:
+        """Return the prices of a name as they are told, which may differ from those that fill."""
+        now = self.now()
+        if symbol not in self.paths.symbols:
+            return None
+        told = json.loads(self.store.fact(f"told:{symbol}") or "{}")
+        if told.get("absent"):
+            return None
+        if told.get("frozen_at"):
+            now = datetime.fromisoformat(told["frozen_at"])
+        market = self.floor.market(symbol, now)
+        if market is None:
+            return None
+        factor = Decimal(told.get("factor", "1"))
+        bid, ask, last = (value * factor for value in (market.bid, market.ask, market.last))
+        return Market(bid, ask, last, market.at)
 
     def submit(self, body: dict[str, Any]) -> Json:
         """Take an order."""
@@ -291,13 +316,9 @@ class Exchange:
         )
 
     def _last_close(self, symbol: str, now: datetime) -> Decimal:
-        """Return the price at the close of the session before the last one that opened."""
-        opened = self.hours.last_opened(now)
-        market = None
-        if opened is not None:
-            before = self.hours.times(opened)[0] - timedelta(microseconds=1)
-            market = self.floor.market(symbol, before)
-        market = market or self.floor.market(symbol, now)
+        """Return the price at the last close before today; the price now where there is none."""
+        midnight = now.astimezone(answers.NEW_YORK).replace(hour=0, minute=0, second=0)
+        market = self.floor.market(symbol, midnight) or self.floor.market(symbol, now)
         if market is None:
             raise KeyError(symbol)
         return market.last

@@ -61,6 +61,11 @@ class Hours:
             if now < self.times(day)[1]:
                 return day
 
+    def next_to_open(self, now: datetime) -> date:
+        """Return the next session to open, after the one that is open."""
+        current = self.current(now)
+        return self.coming(now) if current is None else self.after(current)
+
     def last_opened(self, now: datetime) -> date | None:
         """Return the last session that opened at or before a time, of the last month."""
         day = now.astimezone(UTC).date()

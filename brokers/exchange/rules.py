@@ -47,9 +47,19 @@ def check_permissions(permissions: Permissions) -> None:
 def check_asset(draft: Draft, flags: AssetFlags) -> None:
     """Refuse what is not traded, and parts of shares where only whole ones are."""
     if not flags.tradable:
-        raise unprocessable(f"asset {draft.symbol} is not tradable")
+        raise unprocessable(f'asset "{draft.symbol}" is not tradable')
     if not flags.fractionable and draft.quantity != draft.quantity.to_integral_value():
         raise forbidden(f'asset "{draft.symbol}" is not fractionable')
+
+
+def check_stop(draft: Draft, market: Market) -> None:
+    """Refuse a stop that the price has already passed."""
+    if draft.stop_price is None:
+        return
+    if draft.side is Side.buy and draft.stop_price <= market.last:
+        raise unprocessable("stop price must be greater than current price")
+    if draft.side is Side.sell and draft.stop_price >= market.last:
+        raise unprocessable("stop price must be less than current price")
 
 
 def check_bracket(draft: Draft, market: Market) -> None:
@@ -71,7 +81,7 @@ def check_wash_trade(draft: Draft, view: AccountView) -> None:
         if opposite and order.order_class is OrderClass.simple and _may_cross(draft, order):
             raise forbidden(
                 "potential wash trade detected. use complex orders",
-                reject_reason="opposite side order exists",
+                reject_reason=f"opposite side {order.type.value} order exists",
                 existing_order_id=order.id,
             )
 
@@ -106,7 +116,7 @@ def check_funds(
 
 def _check_short(draft: Draft, view: AccountView, flags: AssetFlags, no_shorting: bool) -> None:
     if no_shorting or view.multiplier == 1:
-        raise _insufficient(draft, view, Decimal(0))
+        raise forbidden("account is not allowed to short")
     if not (flags.shortable and flags.easy_to_borrow):
         raise unprocessable(f'asset "{draft.symbol}" cannot be sold short')
     if draft.quantity != draft.quantity.to_integral_value():

@@ -192,6 +192,14 @@ class Store:
             (session.isoformat(), time_text(at), str(equity)),
         )
 
+    def last_close(self, before: date) -> Decimal | None:
+        """Return the equity at the last close of a session before a day."""
+        row = self._connection.execute(
+            "SELECT equity FROM closes WHERE session < ? ORDER BY session DESC LIMIT 1",
+            (before.isoformat(),),
+        ).fetchone()
+        return None if row is None else Decimal(row["equity"])
+
     def closes(self) -> list[tuple[datetime, Decimal]]:
         """Return time and equity of every close, oldest first."""
         rows = self._connection.execute("SELECT at, equity FROM closes ORDER BY session")

@@ -143,7 +143,7 @@ class TradingFloor:
             Rejection: if the old one cannot be replaced, or the new one is refused.
         """
         if order.status not in (Status.accepted, Status.new) or order.filled:
-            raise Rejection(422, 42210000, f'order is in "{order.status.value}" state')
+            raise Rejection(422, 42210000, "unable to replace order in current state")
         with self.store.transaction():
             self._end(order, Status.replaced)
             successor = self.submit(draft)
@@ -153,6 +153,11 @@ class TradingFloor:
             self.store.put_order(order)
             self.store.put_order(kept)
         return replace(successor, replaces=order.id)
+
+    def book_shares(self, symbol: str, change: Decimal, price: Decimal) -> None:
+        """Change a position by signed shares that came, or went, at a price."""
+        holding = self.store.holdings().get(symbol, NOTHING)
+        self.store.put_holding(symbol, held_after(holding, change, price))
 
     def settle(self, to: datetime) -> None:
         """Let everything happen that happens up to a time."""
@@ -204,6 +209,7 @@ class TradingFloor:
         rules.check_asset(draft, flags)
         if market is None:
             raise Rejection(422, 42210000, f"asset {draft.symbol} has no price")
+        rules.check_stop(draft, market)
         rules.check_bracket(draft, market)
         if self.store.order("client_order_id", draft.client_order_id) is not None:
             raise malformed("client_order_id must be unique")
@@ -291,9 +297,7 @@ class TradingFloor:
         order.updated_at = at
         order.ended_at = None if order.remaining else at
         self.store.put_order(order)
-        holding = self.store.holdings().get(order.symbol, NOTHING)
-        change = signed(order.side, fill.quantity)
-        self.store.put_holding(order.symbol, held_after(holding, change, fill.price))
+        self.book_shares(order.symbol, signed(order.side, fill.quantity), fill.price)
         self.store.set_fact("cash", str(self.cash + cash_flow(order.side, fill)))
         self._record(order, fill, at)
         self._after_fill(order, fill)

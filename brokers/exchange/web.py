@@ -210,10 +210,8 @@ def _position_routes(router: APIRouter, exchange: Exchange) -> None:
 
 def _price_routes(router: APIRouter, exchange: Exchange) -> None:
     def markets(request: Request) -> dict[str, Market]:
-        now = exchange.now()
         asked = request.query_params.get("symbols", "").split(",")
-        listed = [symbol for symbol in asked if symbol in exchange.paths.symbols]
-        found = {symbol: exchange.floor.market(symbol, now) for symbol in listed}
+        found = {symbol: exchange.quoted(symbol) for symbol in asked}
         return {symbol: market for symbol, market in found.items() if market is not None}
 
     async def quotes(request: Request) -> Response:

@@ -1,7 +1,11 @@
 """A paper exchange that really runs, on the prices of an invented market, driven by the tests."""
 
+import re
+import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -144,3 +148,61 @@ def open_venue(bars: Bars, tmp_path: Path) -> Iterator[Callable[..., Venue]]:
 def venue(open_venue: Callable[..., Venue]) -> Venue:
     """Return a running exchange on Thursday, 2023-06-01, half an hour after the open."""
     return open_venue()
+
+
+Script = Callable[[socket.socket, str], None]
+
+
+class Wire:
+    """A server that reads one request of a connection, and does what a script says with it."""
+
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
+        self.requests: list[str] = []
+        self._script, self._context = script, context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with suppress(OSError):  # the client hung up
+            if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True)
+            with connection:
+                while request := _request(connection):
+                    self.requests.append(request)
+                    self._script(connection, request)
+
+
+def _request(connection: socket.socket) -> str:
+    """Return one request, or what came of it before the end."""
+    data = b""
+    while b"\r\n\r\n" not in data and (more := connection.recv(65536)):
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: *(\d+)", head)
+    while length and len(body) < int(length[1]) and (more := connection.recv(65536)):
+        body += more
+    return (head + b"\r\n\r\n" + body).decode() if head else ""
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[..., Wire]]:
+    """Return a function that starts a server with a script."""
+    with ExitStack() as stack:
+
+        def start(script: Script, context: ssl.SSLContext | None = None) -> Wire:
+            server = Wire(script, context)
+            stack.callback(server.close)
+            return server
+
+        yield start
