@@ -11,6 +11,7 @@ from uuid import NAMESPACE_DNS, uuid5
 from zoneinfo import ZoneInfo
 
 from brokers.exchange.account import AccountView
+from brokers.exchange.matching import Execution
 from brokers.exchange.prices import Hours
 from brokers.exchange.records import ExchangeOrder, Market, OrderClass, Status
 from brokers.exchange.rules import AssetFlags, Permissions
@@ -160,6 +161,29 @@ def order(found: ExchangeOrder, legs: Sequence[ExchangeOrder] = ()) -> Json:
         "trail_percent": None,
         "trail_price": None,
         "hwm": None,
+    }
+
+
+def fill_details(found: ExchangeOrder, fill: Execution, at: datetime) -> dict[str, str]:
+    """Return what an activity says of a fill; `commission` is not among Alpaca's own words.
+
+    Args:
+        found: the order, after it.
+        fill: what was executed.
+        at: when.
+    """
+    return {
+        "type": "partial_fill" if found.remaining else "fill",
+        "transaction_time": f"{at:%Y-%m-%dT%H:%M:%S.%f}Z",
+        "order_id": found.id,
+        "symbol": found.symbol,
+        "side": found.side.value,
+        "qty": f"{fill.quantity:f}",
+        "price": f"{fill.price:f}",
+        "commission": f"{fill.commission:f}",
+        "cum_qty": f"{found.filled:f}",
+        "leaves_qty": f"{found.remaining:f}",
+        "order_status": found.status.value,
     }
 
 

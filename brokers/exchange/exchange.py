@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Any
 from uuid import uuid4
 
 from brokers.exchange import answers
-from brokers.exchange.admission import Draft, client_id, draft, malformed, price, quantity
+from brokers.exchange.admission import Draft, draft, malformed
 from brokers.exchange.answers import Json
+from brokers.exchange.drafting import closing, replacement
+from brokers.exchange.order_filter import OrderFilter
 from brokers.exchange.prices import Hours, PricePaths
 from brokers.exchange.records import (
     OPEN,
     ExchangeOrder,
     Market,
     OrderClass,
-    OrderType,
     Rejection,
     to_cent,
 )
@@ -27,7 +27,6 @@ from brokers.exchange.store import Store, time_text
 from brokers.exchange.time_keeping import ExchangeClock
 from brokers.exchange.trading import TradingFloor
 from market.bars import Bars
-from risk.gateway.records import Side
 
 MISSING = 40410000  # Alpaca's code for what is not there
 BEFORE_OPEN = timedelta(minutes=15)
@@ -43,20 +42,6 @@ CONFIGURATION = {
     "max_options_trading_level": None,
 }
 """Alpaca's account configuration; of it `no_shorting` and `suspend_trade` have an effect here."""
-
-
-@dataclass(frozen=True, slots=True)
-class OrderFilter:
-    """Which orders a list is of."""
-
-    status: str  # open, closed or all
-    limit: int
-    after: datetime | None
-    until: datetime | None
-    descending: bool
-    nested: bool
-    side: str | None
-    symbols: frozenset[str] | None
 
 
 class Exchange:
@@ -200,7 +185,7 @@ class Exchange:
         found = [
             order
             for order in self.store.orders(wanted.after, wanted.until)
-            if self._matches(order, wanted)
+            if wanted.admits(order) and not self.hidden(order)
         ]
         if wanted.descending:
             found.reverse()
@@ -225,24 +210,7 @@ class Exchange:
     def replace(self, identity: str, body: dict[str, Any]) -> Json:
         """Put an order with other numbers in the place of one."""
         old = self._visible("id", identity)
-        if old.order_class is not OrderClass.simple or body.get("time_in_force") not in (
-            None,
-            "day",
-        ):
-            raise malformed("only simple day orders can be replaced")
-        limit, stop = (body.get(name) for name in ("limit_price", "stop_price"))
-        asked = Draft(
-            client_order_id=client_id(body.get("client_order_id")),
-            symbol=old.symbol,
-            side=old.side,
-            type=old.type,
-            order_class=old.order_class,
-            quantity=old.quantity if body.get("qty") is None else quantity(body["qty"]),
-            limit_price=old.limit_price if limit is None else price("limit_price", limit),
-            stop_price=old.stop_price if stop is None else price("stop_price", stop),
-            take_profit=None,
-            stop_loss=None,
-        )
+        asked = replacement(old, body)
         return self._answer(self.floor.replace(old, asked), nested=False)
 
     def positions(self) -> list[Json]:
@@ -265,25 +233,7 @@ class Exchange:
         """Close a position, or a part of it, by a market order."""
         found = self.position(name)
         held = Decimal(found["qty"])
-        asked = abs(held)
-        if shares is not None:
-            asked = quantity(shares)
-        elif percentage is not None:
-            asked = (abs(held) * quantity(percentage) / 100).quantize(Decimal("0.000000001"))
-        return self.submit_draft(
-            Draft(
-                client_order_id=str(uuid4()),
-                symbol=found["symbol"],
-                side=Side.sell if held > 0 else Side.buy,
-                type=OrderType.market,
-                order_class=OrderClass.simple,
-                quantity=asked.normalize(),
-                limit_price=None,
-                stop_price=None,
-                take_profit=None,
-                stop_loss=None,
-            )
-        )
+        return self.submit_draft(closing(found["symbol"], held, shares, percentage))
 
     def activities(self) -> list[Json]:
         """Return fills and other events of the account, oldest first."""
@@ -304,16 +254,6 @@ class Exchange:
         if order is None or self.hidden(order):
             raise Rejection(404, MISSING, f"order not found for {value}")
         return order
-
-    def _matches(self, order: ExchangeOrder, wanted: OrderFilter) -> bool:
-        is_open = order.status in OPEN
-        return (
-            not self.hidden(order)
-            and wanted.status in ("all", "open" if is_open else "closed")
-            and not (wanted.nested and order.parent_id)
-            and wanted.side in (None, order.side.value)
-            and (wanted.symbols is None or order.symbol in wanted.symbols)
-        )
 
     def _last_close(self, symbol: str, now: datetime) -> Decimal:
         """Return the price at the last close before today; the price now where there is none."""

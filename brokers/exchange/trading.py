@@ -4,7 +4,6 @@ Every change of orders, positions and cash that belongs together is one transact
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,6 +12,8 @@ from uuid import uuid4
 from brokers.exchange import rules
 from brokers.exchange.account import NOTHING, AccountView
 from brokers.exchange.admission import Draft, malformed
+from brokers.exchange.answers import fill_details
+from brokers.exchange.drafting import exits, new_order
 from brokers.exchange.matching import (
     Execution,
     cash_flow,
@@ -26,16 +27,13 @@ from brokers.exchange.records import (
     OPEN,
     ExchangeOrder,
     Market,
-    OrderClass,
-    OrderType,
     Rejection,
     Status,
 )
 from brokers.exchange.rules import AssetFlags, Permissions
 from brokers.exchange.settings import Terms
-from brokers.exchange.store import Store, time_text
+from brokers.exchange.store import Store
 from brokers.exchange.time_keeping import ExchangeClock
-from risk.gateway.records import Side
 
 
 class TradingFloor:
@@ -216,62 +214,17 @@ class TradingFloor:
         view = self.view(now)
         view = replace(view, markets={**view.markets, draft.symbol: market})
         rules.check_wash_trade(draft, view)
-        order = self._new(draft, now)
+        order = new_order(
+            draft,
+            self.clock.stamp(),
+            is_open=self.hours.current(now) is not None,
+            expires_at=self.hours.times(self.hours.coming(now))[1],
+        )
         rules.check_funds(draft, order, view, flags, permissions.no_shorting)
         self.store.put_order(order)
-        for leg in self._legs(draft, order):
-            self.store.put_order(leg)
+        for leg in exits(draft, order):
+            self.store.put_order(replace(leg, submitted_at=self.clock.stamp()))
         return order
-
-    def _new(self, draft: Draft, now: datetime) -> ExchangeOrder:
-        stamp = self.clock.stamp()
-        is_open = self.hours.current(now) is not None
-        return ExchangeOrder(
-            id=str(uuid4()),
-            client_order_id=draft.client_order_id,
-            symbol=draft.symbol,
-            side=draft.side,
-            type=draft.type,
-            order_class=draft.order_class,
-            quantity=draft.quantity,
-            limit_price=draft.limit_price,
-            stop_price=draft.stop_price,
-            status=Status.new if is_open else Status.accepted,
-            filled=Decimal(0),
-            filled_notional=Decimal(0),
-            parent_id=None,
-            triggered=False,
-            submitted_at=stamp,
-            updated_at=stamp,
-            expires_at=self.hours.times(self.hours.coming(now))[1],
-            ended_at=None,
-            replaces=None,
-            replaced_by=None,
-        )
-
-    def _legs(self, draft: Draft, order: ExchangeOrder) -> Iterable[ExchangeOrder]:
-        """Return the exits of a bracket, held until its entry is filled."""
-        if draft.order_class is not OrderClass.bracket:
-            return
-        exits = (
-            (OrderType.limit, draft.take_profit, None),
-            (OrderType.stop, None, draft.stop_loss),
-        )
-        for kind, limit, stop in exits:
-            stamp = self.clock.stamp()
-            yield replace(
-                order,
-                id=str(uuid4()),
-                client_order_id=str(uuid4()),
-                side=Side.sell if order.side is Side.buy else Side.buy,
-                type=kind,
-                limit_price=limit,
-                stop_price=stop,
-                status=Status.held,
-                parent_id=order.id,
-                submitted_at=stamp,
-                updated_at=stamp,
-            )
 
     def _attempt(self, order: ExchangeOrder, at: datetime, session: date) -> None:
         """Try once to fill an order."""
@@ -299,24 +252,9 @@ class TradingFloor:
         self.store.put_order(order)
         self.book_shares(order.symbol, signed(order.side, fill.quantity), fill.price)
         self.store.set_fact("cash", str(self.cash + cash_flow(order.side, fill)))
-        self._record(order, fill, at)
+        identity = f"{at:%Y%m%d%H%M%S%f}::{uuid4()}"
+        self.store.add_activity(identity, "FILL", at, fill_details(order, fill, at))
         self._after_fill(order, fill)
-
-    def _record(self, order: ExchangeOrder, fill: Execution, at: datetime) -> None:
-        payload = {
-            "type": "partial_fill" if order.remaining else "fill",
-            "transaction_time": time_text(at),
-            "order_id": order.id,
-            "symbol": order.symbol,
-            "side": order.side.value,
-            "qty": f"{fill.quantity:f}",
-            "price": f"{fill.price:f}",
-            "commission": f"{fill.commission:f}",
-            "cum_qty": f"{order.filled:f}",
-            "leaves_qty": f"{order.remaining:f}",
-            "order_status": order.status.value,
-        }
-        self.store.add_activity(f"{at:%Y%m%d%H%M%S%f}::{uuid4()}", "FILL", at, payload)
 
     def _after_fill(self, order: ExchangeOrder, fill: Execution) -> None:
         """Let a bracket's legs begin, or take from one exit what the other one closed."""

@@ -15,7 +15,8 @@ from brokers.exchange import answers
 from brokers.exchange.activities import page
 from brokers.exchange.admission import malformed, members
 from brokers.exchange.answers import Json
-from brokers.exchange.exchange import Exchange, OrderFilter
+from brokers.exchange.exchange import Exchange
+from brokers.exchange.order_filter import OrderFilter
 from brokers.exchange.records import Market, Rejection
 
 LARGEST_BODY = 65_536
