@@ -29,6 +29,15 @@ def number(value: Decimal | None) -> str | None:
     return None if value is None else f"{value:f}"
 
 
+def shares(value: Decimal) -> str:
+    """Return a number of shares as text, without zeros at its end.
+
+    >>> shares(Decimal("5.00")), shares(Decimal("100"))
+    ('5', '100')
+    """
+    return f"{value.normalize():f}"
+
+
 def utc(time: datetime | None) -> str | None:
     """Return a time in UTC."""
     return None if time is None else f"{time:%Y-%m-%dT%H:%M:%S.%f}Z"
@@ -145,8 +154,8 @@ def order(found: ExchangeOrder, legs: Sequence[ExchangeOrder] = ()) -> Json:
         "symbol": found.symbol,
         "asset_class": "us_equity",
         "notional": None,
-        "qty": number(found.quantity),
-        "filled_qty": number(found.filled),
+        "qty": shares(found.quantity),
+        "filled_qty": shares(found.filled),
         "filled_avg_price": number(found.average_price),
         "order_class": found.order_class.value if found.order_class is OrderClass.bracket else "",
         "order_type": found.type.value,
@@ -178,11 +187,11 @@ def fill_details(found: ExchangeOrder, fill: Execution, at: datetime) -> dict[st
         "order_id": found.id,
         "symbol": found.symbol,
         "side": found.side.value,
-        "qty": f"{fill.quantity:f}",
+        "qty": shares(fill.quantity),
         "price": f"{fill.price:f}",
         "commission": f"{fill.commission:f}",
-        "cum_qty": f"{found.filled:f}",
-        "leaves_qty": f"{found.remaining:f}",
+        "cum_qty": shares(found.filled),
+        "leaves_qty": shares(found.remaining),
         "order_status": found.status.value,
     }
 
@@ -198,8 +207,8 @@ def position(symbol: str, view: AccountView, last_close: Decimal) -> Json:
         "exchange": "NYSE",
         "asset_class": "us_equity",
         "asset_marginable": True,
-        "qty": number(holding.quantity),
-        "qty_available": number(view.available(symbol).copy_sign(holding.quantity)),
+        "qty": shares(holding.quantity),
+        "qty_available": shares(view.available(symbol).copy_sign(holding.quantity)),
         "side": "long" if holding.quantity > 0 else "short",
         "avg_entry_price": number(holding.average_price),
         "market_value": number(value),

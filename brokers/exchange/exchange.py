@@ -18,7 +18,6 @@ from brokers.exchange.records import (
     OPEN,
     ExchangeOrder,
     Market,
-    OrderClass,
     Rejection,
     to_cent,
 )
@@ -172,8 +171,7 @@ class Exchange:
     def submit_draft(self, asked: Draft) -> Json:
         """Take an order that was checked by itself."""
         self.now()
-        order = self.floor.submit(asked)
-        return self._answer(order, nested=asked.order_class is OrderClass.bracket)
+        return answers.order(*self.floor.submit(asked))
 
     def order(self, name: str, value: str, nested: bool = False) -> Json:
         """Return an order by its `id` or `client_order_id`."""

@@ -105,11 +105,11 @@ class TradingFloor:
                 markets[symbol] = market
         return AccountView(self.cash, holdings, markets, orders, self._multiplier, self.terms)
 
-    def submit(self, draft: Draft) -> ExchangeOrder:
+    def submit(self, draft: Draft) -> tuple[ExchangeOrder, list[ExchangeOrder]]:
         """Accept an order and try to fill it.
 
         Returns:
-            The order as it was accepted, before anything of it was filled.
+            The order and its legs as they were accepted, before anything was filled.
 
         Raises:
             Rejection: if it is refused.
@@ -117,7 +117,7 @@ class TradingFloor:
         with self.store.transaction():
             now = self.clock.kept()
             order = self._accept(draft, now)
-            accepted = replace(order)
+            accepted = replace(order), self.store.legs(order.id)
             session = self.hours.current(now)
             if session is not None:
                 self._attempt(order, now, session)
@@ -144,7 +144,7 @@ class TradingFloor:
             raise Rejection(422, 42210000, "unable to replace order in current state")
         with self.store.transaction():
             self._end(order, Status.replaced)
-            successor = self.submit(draft)
+            successor, _ = self.submit(draft)
             kept = self._order(successor.id)
             kept.replaces = order.id
             order.replaced_by = kept.id
