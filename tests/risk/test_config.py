@@ -11,10 +11,20 @@ from hydra.errors import ConfigCompositionException
 from risk.breakers import BreakerRules
 from risk.config import register
 from risk.exits import ExitRules
+from risk.gateway.execution import ExecutionSettings
+from risk.gateway.limits import GatewayLimits
+from risk.gateway.strategy import StrategyRules
 from risk.limits import Limits
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = {"limits": Limits, "exits": ExitRules, "breakers": BreakerRules}
+GROUPS = {
+    "limits": Limits,
+    "exits": ExitRules,
+    "breakers": BreakerRules,
+    "gateway": GatewayLimits,
+    "execution": ExecutionSettings,
+    "strategy": StrategyRules,
+}
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
 
