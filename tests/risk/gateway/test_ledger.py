@@ -191,7 +191,7 @@ def test_an_order_comes_back_as_it_was_given(
         writer.insert_orders([given_order])
         found = writer.order("x")
     assert found == given_order
-    assert found is not None and str(found.quantity) == format(quantity, "f")
+    assert found is not None and format(found.quantity, "f") == format(quantity, "f")
 
 
 @given(
