@@ -101,6 +101,12 @@ def exchange_settings(**changes: Any) -> ExchangeSettings:
     return ExchangeSettings(**(values | changes))
 
 
+@pytest.fixture
+def settings_with() -> Callable[..., ExchangeSettings]:
+    """Return the function that gives settings of an exchange with some of them changed."""
+    return exchange_settings
+
+
 @pytest.fixture(scope="session")
 def bars() -> Bars:
     """Return the prices of a year of five names, S000 to S004."""
