@@ -30,10 +30,11 @@ def number(value: Decimal | None) -> Decimal:
     return NAN if value is None else value
 
 
-def largest(*values: Decimal) -> Decimal:
-    """Return the largest value, NaN if any is NaN: `max` would depend on their order."""
-    total = sum(values, ZERO)
-    return total if total.is_nan() else max(values)
+def largest(one: Decimal, other: Decimal) -> Decimal:
+    """Return the larger value, NaN if either is: `max` would depend on their order."""
+    if one >= other:
+        return one
+    return other if other >= one else NAN
 
 
 def gap(value: Decimal, reference: Decimal) -> Decimal:

@@ -223,7 +223,7 @@ def account_is_ours(state: GatewayState, limits: GatewayLimits) -> Found:
 
 
 def policy_is_grown(state: GatewayState, _limits: GatewayLimits) -> Found:
-    """Refuse to add risk when the share that the ramp leaves to the policy is not known (31)."""
+    """Refuse to add risk when the share that the ramp leaves to the policy is not known (41)."""
     share = number(state.ramp)
     return unless(ZERO < share <= ONE, ReasonCode.ramp, "a share in (0, 1]", state.ramp)
 

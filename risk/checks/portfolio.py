@@ -96,7 +96,7 @@ def names_are_small(_state: GatewayState, book: Book, limits: GatewayLimits) -> 
 
 
 def exposure_is_small(state: GatewayState, book: Book, limits: GatewayLimits) -> Found:
-    """Refuse too much gross or net exposure, and more than the ramp leaves (7, 31)."""
+    """Refuse too much gross or net exposure, and more than the ramp leaves (7, 41)."""
     if state.positions is None or state.open_orders is None:
         gross = net = NAN
     else:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from market.errors import InputError
@@ -93,20 +94,23 @@ class GatewayLimits:
 
     def record(self) -> dict[str, str | int]:
         """Return it for JSON: decimals as text, counts as numbers."""
-        return {
-            name: format(value, "f") if isinstance(value, Decimal) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+        return {name: _text(getattr(self, name)) for name in _RANGES}
 
     @property
     def version(self) -> str:
         """Return the sha256 of the values, hexadecimal: the same limits have the same version."""
-        values = {
-            name: format(value.normalize(), "f") if isinstance(value, Decimal) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _version(tuple(getattr(self, name) for name in _RANGES))
+
+
+@lru_cache(maxsize=64)  # every verdict asks, limits change once a month
+def _version(values: tuple[Decimal | int, ...]) -> str:
+    plain = [_text(value.normalize()) if isinstance(value, Decimal) else value for value in values]
+    text = json.dumps(dict(zip(_RANGES, plain, strict=True)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(value: Decimal | int) -> str | int:
+    return format(value, "f") if isinstance(value, Decimal) else value
 
 
 def limits_from_record(record: Mapping[str, Any]) -> GatewayLimits:

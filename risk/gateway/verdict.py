@@ -90,6 +90,7 @@ CONTROLS = {
     38: "clock skew",
     39: "audit",
     40: "no bypass",
+    41: "capital ramp of a young policy",
 }
 
 
@@ -120,7 +121,6 @@ class ReasonCode(Enum):
     sector_missing = Reason(8, _EXPOSURE, _SKIP, "sector of the name is not known")
     cash_floor = Reason(9, _EXPOSURE, _REFUSE, "too little cash after all fills")
     buying_power = Reason(9, _EXPOSURE, _REFUSE, "more than the broker's buying power")
-    currency = Reason(9, _ALWAYS, _REFUSE, "account in another currency")
     target_weight = Reason(10, _ALWAYS, _REFUSE, "target of a name too large")
     agent_weight = Reason(10, _ALWAYS, _REFUSE, "an agent's own target of a name too large")
     agent_gross = Reason(10, _ALWAYS, _REFUSE, "an agent's own exposure too large")
@@ -175,7 +175,6 @@ class ReasonCode(Enum):
     weight_move = Reason(31, _ALWAYS, _REFUSE, "weights moved too far from the last ones")
     decision_stale = Reason(31, _ALWAYS, _REFUSE, "not decided at the close of the last session")
     model_unknown = Reason(31, _ALWAYS, _REFUSE, "model not on the allow-list")
-    ramp = Reason(31, _EXPOSURE, _REFUSE, "more capital than a young policy may trade")
     quorum = Reason(32, _ALWAYS, _HOLD, "too few agents")
     disagreement = Reason(32, _ALWAYS, _HOLD, "agents too far apart")
     decision_expired = Reason(33, _ALWAYS, _REFUSE, "decision expired")
@@ -195,6 +194,7 @@ class ReasonCode(Enum):
     clock_skew = Reason(38, _ALWAYS, _TRIP, "own clock far from the broker's")
     clock_alert = Reason(38, _ALWAYS, Effect.alert, "own clock drifts from the broker's")
     audit = Reason(39, _ALWAYS, _TRIP, "audit cannot be written, or its chain is broken")
+    ramp = Reason(41, _EXPOSURE, _REFUSE, "more capital than a young policy may trade")
 
     @property
     def control(self) -> int:

@@ -102,7 +102,7 @@ class GatewayCase:
         }
         cash = D(100_000) - sum((quantity * 100 for quantity in shares.values()), D(0))
         return self.with_state(positions=positions, ledger_positions=dict(shares)).with_account(
-            cash=cash, buying_power=max(cash, D(0))
+            cash=cash, buying_power=D(100_000)
         )
 
 
