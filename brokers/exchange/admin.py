@@ -1,11 +1,11 @@
 """The routes by which tests and demonstrations drive the exchange; Alpaca has none of them."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from types import UnionType
 
 from fastapi import Depends, Request
 from fastapi.routing import APIRouter
@@ -138,12 +138,15 @@ def _state_routes(router: APIRouter, exchange: Exchange) -> None:
         """
         body, symbol = await body_of(request), request.path_params["symbol"]
         require_known(symbol, exchange.paths.symbols)
-        _require(body, {"absent": bool, "frozen": bool, "factor": Decimal})
+        _require(body, {"absent": bool, "frozen": bool, "factor": Decimal | str})
         told: Json = {"absent": body.get("absent", False)}
         if body.get("frozen"):
             told["frozen_at"] = time_text(exchange.now())
         if "factor" in body:
-            told["factor"] = str(amount("factor", body["factor"]))
+            factor = amount("factor", body["factor"])
+            if factor <= 0:
+                raise malformed("factor must be > 0")
+            told["factor"] = str(factor)
         exchange.remember(f"told:{symbol}", json.dumps(told))
         return Response(status_code=DONE)
 
@@ -159,9 +162,10 @@ def _state_routes(router: APIRouter, exchange: Exchange) -> None:
         """Change the terms of execution until the exchange stops, see `settings.Terms`."""
         body = await body_of(request)
         exchange.now()
-        _require(body, {name: Decimal for name in Terms.__dataclass_fields__})
+        _require(body, {name: Decimal | str for name in Terms.__dataclass_fields__})
+        changes = {name: amount(name, value) for name, value in body.items()}
         try:
-            exchange.floor.terms = replace(exchange.floor.terms, **body)
+            exchange.floor.terms = replace(exchange.floor.terms, **changes)
         except ValueError as error:
             raise malformed(str(error)) from None
         return Response(status_code=DONE)
@@ -211,7 +215,7 @@ def _text(body: Json, name: str) -> str:
     return value
 
 
-def _require(body: Json, kinds: dict[str, type[Any]]) -> None:
+def _require(body: Json, kinds: Mapping[str, type | UnionType]) -> None:
     """Refuse members that are not known or not of their type."""
     for name, value in body.items():
         if name not in kinds:

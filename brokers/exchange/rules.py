@@ -6,7 +6,7 @@ from decimal import Decimal
 from brokers.exchange.account import AccountView
 from brokers.exchange.admission import Draft, malformed, unprocessable
 from brokers.exchange.prices import PENNY
-from brokers.exchange.records import ExchangeOrder, Market, OrderClass, OrderType, Rejection
+from brokers.exchange.records import ExchangeOrder, Market, OrderType, Rejection
 from risk.gateway.records import Side
 
 FORBIDDEN = 40310000  # Alpaca's code for what the account may not do
@@ -78,7 +78,7 @@ def check_wash_trade(draft: Draft, view: AccountView) -> None:
     """Refuse an order that could be filled against another one of the same account."""
     for order in view.open_orders:
         opposite = order.symbol == draft.symbol and order.side is not draft.side
-        if opposite and order.order_class is OrderClass.simple and _may_cross(draft, order):
+        if opposite and order.parent_id is None and _may_cross(draft, order):
             raise forbidden(
                 "potential wash trade detected. use complex orders",
                 reject_reason=f"opposite side {order.type.value} order exists",
