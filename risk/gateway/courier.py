@@ -1,0 +1,227 @@
+"""Brings durable intents to the broker, each at most once, and learns what became of them.
+
+An order is in flight on the disk before its first byte is sent. From then on only the broker's own
+words end the doubt: a proven refusal, or the order itself, found by the id that we gave it. An
+exception, a timeout or a look-up that finds nothing proves nothing; the same id is sent again, and
+the broker's refusal of a repeated id is the fence.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+
+from risk.gateway.broker import (
+    Broker,
+    BrokerError,
+    DuplicateId,
+    Refused,
+    Unauthorised,
+    Unavailable,
+)
+from risk.gateway.ledger import Ledger
+from risk.gateway.records import (
+    TERMINAL,
+    BrokerOrder,
+    BrokerStatus,
+    Fill,
+    OrderRequest,
+    OrderState,
+    Side,
+)
+from risk.gateway.stored import StoredOrder
+from risk.gateway.writer import Conflict, Writer
+
+logger = logging.getLogger(__name__)
+
+
+class Sent(Enum):
+    """How the attempt to send one order ended."""
+
+    known = "known"  # the broker has it, or refused it for good
+    unknown = "unknown"  # nobody can say yet
+    wait = "wait"  # the broker asks to wait; nothing was done
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of an attempt.
+
+    Args:
+        outcome: see above.
+        retry_after: seconds that the broker asks to wait; None where it does not.
+        detail: one line for a person.
+    """
+
+    outcome: Sent
+    retry_after: float | None
+    detail: str
+
+
+class Courier:
+    """One account's orders, between ledger and broker.
+
+    Args:
+        broker: of the account.
+        ledger: which this process has taken over.
+        epoch: of that.
+        clock: UTC.
+    """
+
+    def __init__(
+        self, broker: Broker, ledger: Ledger, epoch: int, clock: Callable[[], datetime]
+    ) -> None:
+        self._broker, self._ledger, self._epoch, self._clock = broker, ledger, epoch, clock
+
+    def send(self, order: StoredOrder) -> Attempt:
+        """Send an order that is an intent, or whose outcome is unknown, under its id.
+
+        Whoever calls has made sure that it may be sent now; the latch is asked once more, in the
+        transaction that puts the order in flight.
+
+        Raises:
+            Halted: if the latch is not armed; nothing was sent.
+            LedgerFailed, StaleEpoch: if that could not be made durable; nothing was sent.
+        """
+        self._move(order, OrderState.in_flight)
+        request = OrderRequest(
+            order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price
+        )
+        try:
+            found = self._broker.submit(request)
+        except DuplicateId as error:
+            return self._look_up(order, str(error))
+        except Unauthorised as error:
+            self._trip(f"the broker does not know the keys any more: {error}")
+            self._move(order, OrderState.unknown, detail=str(error))
+            return Attempt(Sent.unknown, None, str(error))
+        except Refused as error:
+            return self._refused(order, error)
+        except BrokerError as error:
+            self._move(order, OrderState.unknown, detail=str(error))
+            return Attempt(Sent.unknown, None, str(error))
+        self._adopt(order, found)
+        return Attempt(Sent.known, None, found.status.value)
+
+    def resolve(self, order: StoredOrder) -> Attempt:
+        """Ask the broker what became of an order whose outcome is not known; nothing is sent."""
+        return self._look_up(order, "asked for")
+
+    def refresh(self, order: StoredOrder) -> None:
+        """Bring an order that the broker has up to date."""
+        found = self._find(order)
+        if found is not None:
+            self._adopt(order, found)
+
+    def book_fills(self, after: datetime) -> tuple[Fill, ...]:
+        """Book the executions after a time, and return those that were new.
+
+        Raises:
+            Unavailable: if the broker cannot say.
+        """
+        fills = self._broker.fills(after)
+        if not fills:
+            return ()
+        with self._ledger.writing(self._epoch) as writer:
+            return tuple(fill for fill in fills if _booked(writer, fill))
+
+    def cancel(self, order: StoredOrder) -> None:
+        """Ask for the end of an order that the broker has; what becomes of it is seen later."""
+        if order.broker_id is None:
+            return
+        try:
+            self._broker.cancel(order.broker_id)
+        except BrokerError as error:
+            logger.warning("order %s: %s", order.client_order_id, error)
+
+    def drop(self, order: StoredOrder, why: str) -> None:
+        """End an intent that was never sent."""
+        self._move(order, OrderState.dropped, detail=why)
+
+    def _refused(self, order: StoredOrder, error: Refused) -> Attempt:
+        """Take a proven refusal; one that asks to wait leaves the intent as it was."""
+        if error.retry_after is None:
+            self._move(order, OrderState.refused, detail=error.detail)
+            return Attempt(Sent.known, None, error.detail)
+        try:
+            self._move(order, OrderState.intent, detail=error.detail)
+        except ValueError:  # an earlier attempt may have got through: this refusal is not its
+            self._move(order, OrderState.unknown, detail=error.detail)
+            return Attempt(Sent.unknown, error.retry_after, error.detail)
+        return Attempt(Sent.wait, error.retry_after, error.detail)
+
+    def _look_up(self, order: StoredOrder, why: str) -> Attempt:
+        try:
+            found = self._find(order)
+        except (Unavailable, Unauthorised) as error:
+            self._move(order, OrderState.unknown, detail=f"{why}; {error}")
+            return Attempt(Sent.unknown, None, str(error))
+        if found is None:  # read lag, or it never arrived: one look proves nothing
+            self._move(order, OrderState.unknown, detail=f"{why}; the broker does not find it")
+            return Attempt(Sent.unknown, None, "the broker does not find it")
+        self._adopt(order, found)
+        return Attempt(Sent.known, None, found.status.value)
+
+    def _find(self, order: StoredOrder) -> BrokerOrder | None:
+        return self._broker.order(order.client_order_id)
+
+    def _adopt(self, order: StoredOrder, found: BrokerOrder) -> None:
+        """Take the broker's truth, also where it is not what we asked for."""
+        if not _is_ours(order, found):
+            self._trip(f"order {order.client_order_id} is another one at the broker: {found}")
+        state = state_of(found)
+        with self._ledger.writing(self._epoch) as writer:
+            now = writer.order(order.client_order_id)
+            if now is not None and now.state in TERMINAL and now.state is state:
+                return
+            writer.set_order(
+                order.client_order_id,
+                state,
+                at=self._clock(),
+                broker_id=found.broker_id,
+                detail=f"the broker: {found.status.value}, filled {found.filled}",
+            )
+
+    def _move(self, order: StoredOrder, state: OrderState, detail: str | None = None) -> None:
+        with self._ledger.writing(self._epoch) as writer:
+            writer.set_order(order.client_order_id, state, at=self._clock(), detail=detail)
+
+    def _trip(self, reason: str) -> None:
+        logger.critical("%s", reason)
+        self._ledger.trip(reason, "gateway", self._clock())
+
+
+def state_of(found: BrokerOrder) -> OrderState:
+    """Return what a broker's order is to us."""
+    if found.status is BrokerStatus.working:
+        return OrderState.working
+    if found.status is BrokerStatus.filled:
+        return OrderState.filled
+    if found.filled > 0:
+        return OrderState.partly_done
+    if found.status is BrokerStatus.rejected:
+        return OrderState.refused
+    return OrderState.expired if found.status is BrokerStatus.expired else OrderState.cancelled
+
+
+def _is_ours(order: StoredOrder, found: BrokerOrder) -> bool:
+    asked = (order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price)
+    has = (found.client_order_id, found.symbol, found.side, found.quantity, found.limit_price)
+    return asked == has
+
+
+def _booked(writer: Writer, fill: Fill) -> bool:
+    """Book one execution on its order and on the positions; False if it was known."""
+    try:
+        new = writer.add_fill(fill)
+    except Conflict as error:
+        writer.audit("fill.conflict", "gateway", str(error))
+        raise
+    if new:
+        held = writer.positions()
+        signed = fill.quantity if fill.side is Side.buy else -fill.quantity
+        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + signed
+        writer.set_positions(held)
+    return new

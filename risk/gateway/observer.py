@@ -1,0 +1,310 @@
+"""Gathers what the checks look at: broker, ledger, market source and the gateway's own memory.
+
+A part that cannot be read is None in the state, which every check takes as a reason to refuse.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Protocol, TypeVar
+
+from risk.gateway.broker import Broker, BrokerError
+from risk.gateway.ledger import Ledger
+from risk.gateway.limits import GatewayLimits
+from risk.gateway.permit import HaltFile, Permit
+from risk.gateway.records import (
+    TERMINAL,
+    Account,
+    Asset,
+    BrokerClock,
+    Decision,
+    OrderState,
+    Quote,
+    SessionHours,
+    Side,
+)
+from risk.gateway.state import GatewayState, NameDay, NameFacts, OpenOrder
+from risk.gateway.stored import DecisionState, StoredAccount, StoredOrder
+
+logger = logging.getLogger(__name__)
+
+SENT = frozenset(OrderState) - {OrderState.intent, OrderState.dropped}
+FOLLOWED = frozenset({DecisionState.accepted, DecisionState.done})
+READS_KEPT = 10
+WEEK_DAYS = 10  # that are looked back for the last decision, holidays included
+Value = TypeVar("Value")
+
+
+class MarketSource(Protocol):
+    """The second opinion on prices, and what is known of each name; it may know nothing."""
+
+    def hours(self, now: datetime) -> SessionHours | None:
+        """Return the session that the calendar has on the day of a time."""
+        ...
+
+    def previous(self, now: datetime) -> tuple[date, datetime] | None:
+        """Return the last completed session and its close."""
+        ...
+
+    def facts(self, symbols: Iterable[str], now: datetime) -> Mapping[str, NameFacts]:
+        """Return what is known of names at the last close."""
+        ...
+
+    def quotes(self, symbols: Iterable[str], now: datetime) -> Mapping[str, Quote]:
+        """Return the source's prices by symbol."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Permissions:
+    """Which names and models the account may follow.
+
+    Args:
+        allowed: names that may be traded.
+        restricted: names that may not, whoever allows them.
+        models: sha256 of the artefacts that may be followed.
+        ramp: share of NAV that the policy may have invested, in (0, 1].
+    """
+
+    allowed: frozenset[str]
+    restricted: frozenset[str]
+    models: frozenset[str]
+    ramp: Decimal
+
+
+@dataclass(slots=True)
+class Memory:
+    """What only the running gateway knows; after a start nothing of it is known.
+
+    Args:
+        reconciled_at: when ledger and broker were last compared.
+        drifted: names that differed then.
+        foreign: the broker's orders that no intent explains.
+        quarantined: names that are left alone until a person has looked.
+        messages: when messages were sent to the broker.
+        ledger_writable: the last write went through.
+    """
+
+    reconciled_at: datetime | None = None
+    drifted: frozenset[str] | None = None
+    foreign: frozenset[str] | None = None
+    quarantined: frozenset[str] = frozenset()
+    messages: deque[datetime] = field(default_factory=lambda: deque(maxlen=10_000))
+    ledger_writable: bool = True
+
+
+class Observer:
+    """Looks at everything at once.
+
+    Args:
+        broker: of the account.
+        ledger: of it.
+        epoch: of the gateway.
+        market: the second source.
+        permit: leave to trade.
+        halt_file: the file that stops everything.
+        permissions: names and models.
+        memory: of the gateway.
+        clock: UTC, the one that sessions follow.
+        own_clock: UTC, of this machine.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        ledger: Ledger,
+        epoch: int,
+        market: MarketSource,
+        permit: Permit,
+        halt_file: HaltFile,
+        permissions: Permissions,
+        memory: Memory,
+        clock: Callable[[], datetime],
+        own_clock: Callable[[], datetime],
+    ) -> None:
+        self._broker, self._ledger, self._epoch, self._market = broker, ledger, epoch, market
+        self._permit, self._halt_file, self._permissions = permit, halt_file, permissions
+        self.memory = memory
+        self._clock, self._own_clock = clock, own_clock
+
+    def look(
+        self,
+        limits: GatewayLimits,
+        decision: Decision | None = None,
+        received_at: datetime | None = None,
+    ) -> GatewayState:
+        """Return what is known now.
+
+        Args:
+            limits: in force.
+            decision: whose names are looked at, beside those that are held or have open orders.
+            received_at: when it came in.
+
+        Raises:
+            LedgerFailed: if the ledger cannot be read: nothing can be judged without it.
+        """
+        account = _known(self._broker.account, "account")
+        clock = _known(self._broker.clock, "clock")
+        positions = _known(self._broker.positions, "positions")
+        broker_open = _known(self._broker.open_orders, "open orders")
+        now = self._clock()
+        orders = self._ledger.orders()
+        sent = [order for order in orders if order.state in SENT]
+        open_orders = None
+        if broker_open is not None:
+            seen = {found.client_order_id for found in broker_open}
+            open_orders = tuple(OpenOrder.of(found) for found in broker_open) + tuple(
+                _worst(order)
+                for order in sent
+                if order.state not in TERMINAL and order.client_order_id not in seen
+            )
+        named = set(positions or ()) | {order.symbol for order in open_orders or ()}
+        symbols = sorted(named | set(decision.weights if decision is not None else ()))
+        hours = self._market.hours(now)
+        session = now.date() if hours is None else hours.session
+        previous = self._market.previous(now)
+        today = [order for order in sent if _in(order, hours)]
+        stored = None if decision is None else self._ledger.decision(decision.id)
+        snapshots = self._ledger.accounts(READS_KEPT)
+        peak = [] if not snapshots else [snapshots[0].peak_equity]
+        latch = self._ledger.latch()
+        return GatewayState(
+            now=now,
+            account=account,
+            account_at=None if account is None else now,
+            positions=positions,
+            ledger_positions=self._ledger.positions(),
+            open_orders=open_orders,
+            quotes=_known(lambda: self._broker.quotes(symbols), "quotes") or {},
+            second=self._market.quotes(symbols, now),
+            assets=self._assets(symbols),
+            facts=self._market.facts(symbols, now),
+            allowed=self._permissions.allowed,
+            restricted=self._permissions.restricted,
+            quarantined=self.memory.quarantined,
+            clock=clock,
+            hours=hours,
+            previous_session=None if previous is None else previous[0],
+            previous_close=None if previous is None else previous[1],
+            skew_s=self._skew(clock),
+            armed=latch.armed,
+            permit_left_s=Decimal(repr(self._permit.left_s(self._epoch))),
+            halted=self._halt_file.halted(),
+            reducing=False,
+            ledger_writable=self.memory.ledger_writable,
+            audit_intact=self.memory.ledger_writable,
+            limits_version=limits.version,
+            reconciled_at=self.memory.reconciled_at,
+            drifted=self.memory.drifted,
+            foreign=self.memory.foreign,
+            failures=self._failures(session),
+            unknown_orders=sum(order.state is OrderState.unknown for order in orders),
+            used_ids=frozenset(
+                order.client_order_id for order in orders if order.state is not OrderState.intent
+            ),
+            counted=frozenset(
+                order.client_order_id
+                for order in orders
+                if order.state is not OrderState.dropped and _in(order, hours)
+            ),
+            day=self._ledger.day(session),
+            week_notional=self._ledger.week_notional(session),
+            name_day=_name_day(today),
+            parents=_parents(orders),
+            messages_second=self._messages(now, 1.0),
+            messages_minute=self._messages(now, 60.0),
+            equity_reads=_reads(snapshots, account),
+            peak_equity=max([*peak, account.equity]) if account is not None else None,
+            models=self._permissions.models,
+            last_weights=self._last_weights(session),
+            recorded_body=None if stored is None else stored.decision.body_sha256,
+            received_at=received_at,
+            ramp=self._permissions.ramp,
+        )
+
+    def _assets(self, symbols: Iterable[str]) -> dict[str, Asset]:
+        found = {}
+        for symbol in symbols:
+            asset = _known(partial(self._broker.asset, symbol), f"asset {symbol}")
+            if asset is not None:
+                found[symbol] = asset
+        return found
+
+    def _skew(self, clock: BrokerClock | None) -> Decimal | None:
+        if clock is None:
+            return None
+        return Decimal(repr((self._own_clock() - clock.now).total_seconds()))
+
+    def _messages(self, now: datetime, seconds: float) -> int:
+        since = now - timedelta(seconds=seconds)
+        return sum(at > since for at in self.memory.messages)
+
+    def _failures(self, session: date) -> int:
+        """Return the refused or failed decisions in a row since the latch was last changed."""
+        since = self._ledger.latch().at
+        count = 0
+        for stored in reversed(self._ledger.decisions(session)):
+            if since is not None and stored.received_at <= since:
+                break
+            if stored.state not in (DecisionState.refused, DecisionState.failed):
+                break
+            count += 1
+        return count
+
+    def _last_weights(self, session: date) -> Mapping[str, Decimal]:
+        """Return the weights of the last decision that was accepted; empty before the first."""
+        for back in range(WEEK_DAYS):
+            for stored in reversed(self._ledger.decisions(session - timedelta(days=back))):
+                if stored.state in FOLLOWED:
+                    return stored.decision.weights
+        return {}
+
+
+def _known(read: Callable[[], Value], what: str) -> Value | None:
+    """Return what a broker says, or None where it does not say it."""
+    try:
+        return read()
+    except BrokerError as error:
+        logger.warning("%s not known: %s", what, error)
+        return None
+
+
+def _worst(order: StoredOrder) -> OpenOrder:
+    """Return an order that was sent and that the broker does not show: it may still fill."""
+    remaining = order.quantity - order.filled
+    return OpenOrder(order.client_order_id, order.symbol, order.side, remaining, order.limit_price)
+
+
+def _in(order: StoredOrder, hours: SessionHours | None) -> bool:
+    """Return whether an order became durable on the day of a session; in doubt it did."""
+    return hours is None or order.created_at >= hours.open - timedelta(hours=12)
+
+
+def _name_day(orders: Iterable[StoredOrder]) -> dict[str, NameDay]:
+    traded: dict[str, NameDay] = {}
+    for order in orders:
+        if order.filled > 0:
+            day = traded.get(order.symbol, NameDay(Decimal(0), Decimal(0)))
+            buys = order.filled if order.side is Side.buy else Decimal(0)
+            traded[order.symbol] = NameDay(day.bought + buys, day.sold + order.filled - buys)
+    return traded
+
+
+def _parents(orders: Iterable[StoredOrder]) -> dict[tuple[str, str, Side], Decimal]:
+    sent: dict[tuple[str, str, Side], Decimal] = {}
+    for order in orders:
+        if order.state is OrderState.dropped:
+            continue
+        key = (order.decision_id, order.symbol, order.side)
+        sent[key] = sent.get(key, Decimal(0)) + order.quantity
+    return sent
+
+
+def _reads(snapshots: Sequence[StoredAccount], account: Account | None) -> tuple[Decimal, ...]:
+    """Return the last readings of equity, the present one last."""
+    before = tuple(one.account.equity for one in reversed(snapshots))
+    return before if account is None else (*before, account.equity)

@@ -1,0 +1,132 @@
+"""From a decision to filled orders and equal books, and what a lost answer may not do."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from risk.gateway.engine import Mode, judged_again
+from risk.gateway.records import OrderState
+from risk.gateway.stored import DecisionState
+from risk.gateway.verify import verify
+from risk.gateway.writer import Conflict
+
+
+def test_a_decision_becomes_filled_orders_and_equal_books(venue: Any) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
+    assert answer.state is DecisionState.accepted, answer.verdict
+    assert {order.symbol for order in answer.orders} == {"S000", "S001"}
+    venue.run()
+    done = venue.gateway.answer(answer.decision_id)
+    assert done.state is DecisionState.done
+    assert {order.state for order in done.orders} == {OrderState.filled}
+    venue.require_equal_books()
+    assert len(venue.posted()) == len(done.orders)
+
+
+def test_the_same_decision_again_gets_the_same_answer_and_sends_nothing(venue: Any) -> None:
+    decision = venue.decision(S000="0.05")
+    first = venue.gateway.submit(decision, Mode.paper)
+    again = venue.gateway.submit(decision, Mode.paper)
+    assert first.orders == again.orders and again.state is first.state
+    with pytest.raises(Conflict):
+        venue.gateway.submit(replace(decision, body_sha256="f" * 64), Mode.paper)
+    with pytest.raises(Conflict):
+        venue.gateway.submit(decision, Mode.dry_run)
+
+
+def test_a_dry_run_judges_and_plans_and_sends_nothing(venue: Any) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.05"), Mode.dry_run)
+    assert answer.state is DecisionState.done and answer.orders == ()
+    venue.run(steps=3)
+    assert venue.posted() == []
+
+
+def test_without_a_permit_nothing_is_accepted_and_nothing_is_sent(venue: Any) -> None:
+    accepted = venue.gateway.submit(venue.decision(S000="0.05"), Mode.paper)
+    venue.permit.revoke()
+    for _ in range(3):
+        venue.gateway.step()
+        venue.advance(20)
+    assert venue.posted() == []
+    refused = venue.gateway.submit(venue.decision(2, S001="0.05"), Mode.paper)
+    assert refused.state is DecisionState.refused and "permit" in refused.reasons
+    venue.run()
+    assert venue.gateway.answer(accepted.decision_id).state is DecisionState.done
+
+
+def test_a_halt_file_stops_everything(venue: Any) -> None:
+    venue.gateway.submit(venue.decision(S000="0.05"), Mode.paper)
+    venue.halt_file.halt("a person wants it")
+    venue.run(steps=3)
+    assert venue.posted() == []
+
+
+def test_a_kill_drops_what_was_not_sent_and_cancels_what_was(venue: Any) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.05", S001="0.05"), Mode.paper)
+    venue.gateway.kill("a person wants it", "operator")
+    venue.run(steps=3)
+    assert venue.posted() == [] and not venue.ledger.latch().armed
+    ended = venue.gateway.answer(answer.decision_id)
+    assert {order.state for order in ended.orders} == {OrderState.dropped}
+    assert list(venue.broker.open_orders()) == []
+
+
+def test_a_position_that_no_fill_explains_stops_trading(venue: Any) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.05"), Mode.paper)
+    venue.run()
+    body = {"symbol": "S001", "qty": "3", "side": "buy", "type": "market", "time_in_force": "day"}
+    venue.foreign_order(body)
+    venue.advance(120)
+    venue.gateway.step()
+    assert not venue.ledger.latch().armed
+    assert venue.gateway.answer(answer.decision_id).state is DecisionState.done
+
+
+def test_a_second_decision_sells_before_it_buys(venue: Any) -> None:
+    venue.gateway.submit(venue.decision(S000="0.08", S001="0.08"), Mode.paper)
+    venue.run()
+    venue.next_session()
+    second = venue.gateway.submit(venue.decision(2, S001="0.02", S002="0.08"), Mode.paper)
+    assert second.state is DecisionState.accepted, second.verdict
+    venue.run(steps=60)
+    sides = [one["side"] for one in venue.bodies()[2:]]
+    assert sides == sorted(sides, key=lambda side: side != "sell")
+    assert {"sell", "buy"} == set(sides)
+    venue.require_equal_books()
+
+
+FAULTS = [
+    *({"kind": "status", "status": status, "after": after}
+      for status in (500, 502, 503, 504) for after in (False, True)),
+    *({"kind": kind, "after": after} for kind in ("reset", "html", "empty")
+      for after in (False, True)),
+    {"kind": "truncated"},
+    {"kind": "unknown_enum"},
+    {"kind": "hide", "seconds": 2},
+    {"kind": "status", "status": 429, "retry_after": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_lost_answer_loses_no_order_and_doubles_none(
+    venue: Any, fault: dict[str, Any], nth: int
+) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
+    venue.fault(**fault, nth=nth)
+    venue.run()
+    done = venue.gateway.answer(answer.decision_id)
+    assert done.state is DecisionState.done, done.orders
+    assert {order.state for order in done.orders} == {OrderState.filled}
+    assert len({one["client_order_id"] for one in venue.bodies()}) == 2
+    venue.require_equal_books()
+
+
+def test_the_audit_can_be_walked_again_and_every_verdict_judged_anew(venue: Any) -> None:
+    venue.gateway.submit(venue.decision(S000="0.08"), Mode.paper)
+    venue.gateway.submit(venue.decision(2, S000="0.9"), Mode.paper)
+    venue.run(steps=5)
+    found = verify(venue.ledger, venue.ledger.anchor, judged_again)
+    assert found.ok, found.problems
+    assert found.verdicts >= 1
