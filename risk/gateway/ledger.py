@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -23,6 +24,8 @@ from risk.gateway.storage import PATIENCE_S, LedgerFailed, StaleEpoch, Storage
 from risk.gateway.writer import Writer
 
 _MIGRATION_LOCK = 0x7E2C37  # an advisory lock of PostgreSQL: any number that nobody else uses
+
+code_version = cache(commit)  # asked of git, which takes longer than a transaction
 
 
 class Ledger(Reads):
@@ -42,7 +45,6 @@ class Ledger(Reads):
         self._turn = threading.Lock()
         self._file_lock: int | None = None
         self._file: tuple[int, int] | None = None
-        self._code = commit()
 
     @property
     def place(self) -> str:
@@ -154,7 +156,7 @@ class Ledger(Reads):
             _head(connection),
             epoch=0 if epoch is None else epoch,
             owner=row["owner"] if epoch is not None else "nobody",
-            code=self._code,
+            code=code_version(),
         )
 
     def _commit(self, connection: Connection, before: Head, after: Head) -> None:

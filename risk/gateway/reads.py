@@ -1,9 +1,9 @@
 """What can be asked of the ledger, outside a transaction or inside one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Executable, Select, select
 from sqlalchemy.sql.elements import ColumnElement
@@ -20,8 +20,10 @@ from risk.gateway.rows import (
     to_limits,
     to_order,
     to_performance,
+    to_position,
     to_rebalance,
 )
+from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import (
     DayTotals,
     DecisionState,
@@ -39,6 +41,7 @@ _NOTHING = Decimal(0)
 _WEEK = timedelta(days=6)
 
 
+T = TypeVar("T")
 Found = dict[str, Any]  # a row as the database gives it
 
 
@@ -52,23 +55,38 @@ class Reads:
         rows = self._rows(statement)
         return rows[0] if rows else None
 
+    def _one(self, convert: Callable[[Found], T], statement: Executable) -> T | None:
+        """Return the first row as a record."""
+        found = self._all(convert, statement)
+        return found[0] if found else None
+
+    def _all(self, convert: Callable[[Found], T], statement: Executable) -> list[T]:
+        """Return rows as records.
+
+        Raises:
+            LedgerFailed: if the database fails, or holds what nobody wrote.
+        """
+        rows = self._rows(statement)
+        try:
+            return [convert(row) for row in rows]
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            raise LedgerFailed(f"the ledger holds a damaged row: {error!r}") from error
+
     def decision(self, decision_id: str) -> StoredDecision | None:
         """Return a decision."""
         table = schema.decisions
-        row = self._first(select(table).where(table.c.id == decision_id))
-        return None if row is None else to_decision(row)
+        return self._one(to_decision, select(table).where(table.c.id == decision_id))
 
     def decisions(self, session: date) -> list[StoredDecision]:
         """Return the decisions that were received in a session, oldest first."""
         table = schema.decisions
         asked = select(table).where(table.c.session == session.isoformat())
-        return [to_decision(row) for row in self._rows(asked.order_by(table.c.received_at))]
+        return self._all(to_decision, asked.order_by(table.c.received_at))
 
     def order(self, client_order_id: str) -> StoredOrder | None:
         """Return an order."""
         table = schema.orders
-        row = self._first(select(table).where(table.c.client_order_id == client_order_id))
-        return None if row is None else to_order(row)
+        return self._one(to_order, select(table).where(table.c.client_order_id == client_order_id))
 
     def orders(
         self, decision_id: str | None = None, states: Iterable[OrderState] | None = None
@@ -90,7 +108,7 @@ class Reads:
     def _orders(self, asked: Select[Any]) -> list[StoredOrder]:
         table = schema.orders
         ordered = asked.order_by(table.c.created_at, table.c.client_order_id)
-        return [to_order(row) for row in self._rows(ordered)]
+        return self._all(to_order, ordered)
 
     def fills(self, after: datetime | None = None) -> list[Fill]:
         """Return the fills after a time, oldest first."""
@@ -98,13 +116,12 @@ class Reads:
         asked = select(table).order_by(table.c.at, table.c.execution_id)
         if after is not None:
             asked = asked.where(table.c.at > moment(after))
-        return [to_fill(row) for row in self._rows(asked)]
+        return self._all(to_fill, asked)
 
     def positions(self) -> dict[str, Decimal]:
         """Return signed shares by symbol; a name that is not held is missing."""
         table = schema.positions
-        rows = self._rows(select(table).order_by(table.c.symbol))
-        return {row["symbol"]: Decimal(row["quantity"]) for row in rows}
+        return dict(self._all(to_position, select(table).order_by(table.c.symbol)))
 
     def last_account(self) -> StoredAccount | None:
         """Return the last snapshot of the account."""
@@ -115,41 +132,40 @@ class Reads:
         """Return the last snapshots of the account, newest first."""
         table = schema.accounts
         asked = select(table).order_by(table.c.id.desc()).limit(count)
-        return [to_account(row) for row in self._rows(asked)]
+        return self._all(to_account, asked)
 
     def latch(self) -> Latch:
         """Return the last change of the latch; a ledger that was never started is not armed."""
         table = schema.latch
-        row = self._first(select(table).order_by(table.c.id.desc()).limit(1))
-        return NEVER if row is None else to_latch(row)
+        found = self._one(to_latch, select(table).order_by(table.c.id.desc()).limit(1))
+        return NEVER if found is None else found
 
     def latch_history(self) -> list[Latch]:
         """Return every change of the latch, oldest first."""
         table = schema.latch
-        return [to_latch(row) for row in self._rows(select(table).order_by(table.c.id))]
+        return self._all(to_latch, select(table).order_by(table.c.id))
 
     def permit(self) -> PermitRow | None:
         """Return the permit that is kept here, expired or not."""
         table = schema.permits
-        row = self._first(select(table.c.epoch, table.c.boot, table.c.expires_ns, table.c.ttl_ms))
-        return None if row is None else PermitRow(**row)
+        columns = (table.c.epoch, table.c.boot, table.c.expires_ns, table.c.ttl_ms)
+        return self._one(lambda row: PermitRow(**row), select(*columns))
 
     def limits(self) -> StoredLimits | None:
         """Return the newest version of the limits."""
         table = schema.limits
-        row = self._first(select(table).order_by(table.c.version.desc()).limit(1))
-        return None if row is None else to_limits(row)
+        return self._one(to_limits, select(table).order_by(table.c.version.desc()).limit(1))
 
     def limits_history(self) -> list[StoredLimits]:
         """Return every version of the limits, oldest first."""
         table = schema.limits
-        return [to_limits(row) for row in self._rows(select(table).order_by(table.c.version))]
+        return self._all(to_limits, select(table).order_by(table.c.version))
 
     def rebalances(self, session: date) -> list[Rebalance]:
         """Return the rebalancing log of a session, oldest first."""
         table = schema.rebalances
         asked = select(table).where(table.c.session == session.isoformat()).order_by(table.c.id)
-        return [to_rebalance(row) for row in self._rows(asked)]
+        return self._all(to_rebalance, asked)
 
     def regime(self, day: date) -> str | None:
         """Return the market's regime of a day."""
@@ -161,7 +177,7 @@ class Reads:
         """Return the days of a strategy, oldest first."""
         table = schema.performance
         asked = select(table).where(table.c.strategy == strategy).order_by(table.c.day)
-        return [to_performance(row) for row in self._rows(asked)]
+        return self._all(to_performance, asked)
 
     def day(self, session: date) -> DayTotals:
         """Return what a session has seen."""

@@ -195,6 +195,11 @@ def to_fill(row: Mapping[str, Any]) -> Fill:
     )
 
 
+def to_position(row: Mapping[str, Any]) -> tuple[str, Decimal]:
+    """Return symbol and signed shares of a row."""
+    return row["symbol"], Decimal(row["quantity"])
+
+
 _MONEY = ("cash", "equity", "last_equity", "buying_power", "multiplier")
 
 

@@ -90,7 +90,7 @@ class Storage:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise LedgerFailed(f"{self.place}: {_first_line(cause)}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # damaged pages give any bytes
             raise LedgerFailed(f"{self.place}: {_first_line(error)}") from error
 
     @contextmanager

@@ -11,7 +11,6 @@ from sqlalchemy import Table, delete, insert, select
 from risk.gateway import schema
 from risk.gateway.canonical import canonical, moment, number
 from risk.gateway.journal import Journal
-from risk.gateway.reads import Found
 from risk.gateway.records import TERMINAL, Account, Decision, Fill, OrderState, Side
 from risk.gateway.rows import (
     ARMED,
@@ -108,9 +107,8 @@ class Writer(Journal):
                 transaction that makes the order in_flight: after a trip has been committed, no
                 order begins.
         """
-        row = self._order_row(client_order_id)
-        order = to_order(row)
-        self._check_move(order, state, unsure=bool(row["unsure"]))
+        order, unsure = self._order_with_doubt(client_order_id)
+        self._check_move(order, state, unsure=unsure)
         if broker_id is not None and order.broker_id not in {None, broker_id}:
             raise ValueError(f"order {client_order_id} is {order.broker_id}, not {broker_id}")
         changed: Row = {"state": state.value}
@@ -150,9 +148,10 @@ class Writer(Journal):
         row = fill_row(fill)
         if not (fill.quantity > 0 and fill.price > 0 and fill.commission >= 0):
             raise ValueError(f"fill {fill.execution_id} is impossible: {fill}")
-        known = self._first(select(table).where(table.c.execution_id == fill.execution_id))
+        same = select(table).where(table.c.execution_id == fill.execution_id)
+        known = self._one(to_fill, same)
         if known is not None:
-            if to_fill(known) != fill:
+            if known != fill:
                 raise Conflict(f"fill {fill.execution_id} is known with other contents")
             return False
         self._insert(table, row)
@@ -168,8 +167,7 @@ class Writer(Journal):
         if (order.symbol, order.side) != (symbol, side):
             raise Conflict(f"a fill of {side.value} {symbol} on order {client_order_id}")
         table = schema.fills
-        rows = self._rows(select(table).where(table.c.client_order_id == client_order_id))
-        fills = [to_fill(row) for row in rows]
+        fills = self._all(to_fill, select(table).where(table.c.client_order_id == client_order_id))
         filled = sum((fill.quantity for fill in fills), Decimal(0))
         paid = sum((fill.quantity * fill.price for fill in fills), Decimal(0))
         average = round(paid / filled, 8)
@@ -281,12 +279,14 @@ class Writer(Journal):
         changed: Row = {"epoch": epoch, "owner": words(owner), "at": moment(at)}
         self._update(schema.fence, {"id": 1}, changed)
 
-    def _order_row(self, client_order_id: str) -> Found:
+    def _order_with_doubt(self, client_order_id: str) -> tuple[StoredOrder, bool]:
+        """Return an order, and whether it was ever unknown."""
         table = schema.orders
-        row = self._first(select(table).where(table.c.client_order_id == client_order_id))
-        if row is None:
+        asked = select(table).where(table.c.client_order_id == client_order_id)
+        found = self._one(lambda row: (to_order(row), bool(row["unsure"])), asked)
+        if found is None:
             raise ValueError(f"order {client_order_id} is unknown")
-        return row
+        return found
 
     def _next(self, table: Table) -> int:
         row = self._first(select(table.c.id).order_by(table.c.id.desc()).limit(1))

