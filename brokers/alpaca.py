@@ -44,7 +44,9 @@ from risk.gateway.records import (
 LIVE_HOST = "api.alpaca.markets"
 ORDERS_PER_PAGE, FILLS_PER_PAGE = 500, 100  # the most that Alpaca gives
 PAGES = 40  # of one list: beyond them something is wrong
-OVERLAP = timedelta(seconds=1)  # of two pages of orders: Alpaca sorts by nanoseconds of its own
+# Of two pages of orders, which are cut by time: Alpaca counts nanoseconds, and perhaps of another
+# moment than it shows. The short one is for where a page is full of the long one.
+OVERLAPS = (timedelta(seconds=1), timedelta(microseconds=1))
 Item = TypeVar("Item", BrokerOrder, Fill)
 
 
@@ -206,18 +208,22 @@ class AlpacaBroker:
     def _orders(self, status: QueryOrderStatus, after: datetime | None) -> list[BrokerOrder]:
         def page(found: dict[str, BrokerOrder]) -> list[BrokerOrder]:
             last = max((order.submitted_at for order in found.values()), default=None)
-            start = after if last is None else last - OVERLAP
-            request = GetOrdersRequest(
-                status=status, limit=ORDERS_PER_PAGE, after=start, direction=Sort.ASC
-            )
-            orders = [order_of(raw) for raw in items("orders", self._trading.get_orders(request))]
-            new = [order for order in orders if order.broker_id not in found]
-            if not new and len(orders) >= ORDERS_PER_PAGE:
-                raise ValueError("a full page brought nothing new")
-            return new
+            for overlap in OVERLAPS:
+                start = after if last is None else last - overlap
+                orders = self._order_page(status, start)
+                new = [order for order in orders if order.broker_id not in found]
+                if new or len(orders) < ORDERS_PER_PAGE:
+                    return new
+            raise ValueError("a full page brought nothing new")
 
         orders = _all_pages("orders", page, lambda order: order.broker_id)
         return sorted(orders, key=lambda order: (order.submitted_at, order.broker_id))
+
+    def _order_page(self, status: QueryOrderStatus, after: datetime | None) -> list[BrokerOrder]:
+        request = GetOrdersRequest(
+            status=status, limit=ORDERS_PER_PAGE, after=after, direction=Sort.ASC
+        )
+        return [order_of(raw) for raw in items("orders", self._trading.get_orders(request))]
 
 
 def _send_once(client: RESTClient, timeouts: Timeouts) -> None:

@@ -24,9 +24,9 @@ class Members:
         return Members(f"{self._what} {self.text(name):.40}", self._raw)
 
     def text(self, name: str) -> str:
-        """Return a string that is not empty."""
+        """Return a string that is not empty and that every terminal, log and database takes."""
         value = self._raw.get(name)
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or not value.isprintable():
             raise self.odd(name)
         return value
 
@@ -44,7 +44,7 @@ class Members:
             return Decimal(value)
         if isinstance(value, int | Decimal) and not isinstance(value, bool):
             exact = Decimal(value)
-            if abs(exact) < LARGEST:
+            if exact.is_finite() and abs(exact) < LARGEST:
                 return exact
         raise self.odd(name)
 

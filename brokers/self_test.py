@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -110,8 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class _Listener(ThreadingHTTPServer):
-    """Keeps what it was sent."""
+class _Listener(ThreadingTCPServer):
+    """Keeps what it was sent; not an `HTTPServer`, which looks up the name of this machine."""
 
     daemon_threads = True
     block_on_close = False
