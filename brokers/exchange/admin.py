@@ -95,6 +95,10 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
         """Take an order of somebody else who has the account, past faults and records."""
         return answered(exchange.submit(await body_of(request)))
 
+    async def reject(request: Request) -> Response:
+        """Turn down an order that was accepted."""
+        return answered(exchange.reject(request.path_params["identity"]))
+
     async def split(body: Json) -> None:
         """Split the shares of a `symbol` by a `ratio`."""
         events.split(floor, _text(body, "symbol"), amount("ratio", body.get("ratio")))
@@ -113,6 +117,7 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
 
     router.add_api_route("/clock", clock, methods=["PUT"])
     router.add_api_route("/orders", order, methods=["POST"])
+    router.add_api_route("/orders/{identity}/reject", reject, methods=["POST"])
     for name, action in (
         ("splits", split),
         ("dividends", dividend),
@@ -194,7 +199,10 @@ def _moment(exchange: Exchange, body: Json) -> datetime:
     """Return the time that a request names."""
     now = exchange.now()
     if "advance_s" in body:
-        return now + timedelta(seconds=float(amount("advance_s", body["advance_s"])))
+        try:
+            return now + timedelta(seconds=float(amount("advance_s", body["advance_s"])))
+        except OverflowError:
+            raise malformed("advance_s leads nowhere") from None
     if body.get("to") == "next_close":
         return exchange.hours.times(exchange.hours.coming(now))[1]
     if body.get("to") == "next_open":

@@ -132,10 +132,7 @@ def asset(symbol: str, flags: AssetFlags) -> Json:
 
 def order(found: ExchangeOrder, legs: Sequence[ExchangeOrder] = ()) -> Json:
     """Return an order, with its legs where they are wanted."""
-    ended = {
-        status: utc(found.ended_at) if found.status is status else None
-        for status in (Status.filled, Status.canceled, Status.expired, Status.replaced)
-    }
+    ended = {status: utc(found.ended_at) if found.status is status else None for status in Status}
     return {
         "id": found.id,
         "client_order_id": found.client_order_id,
@@ -146,7 +143,7 @@ def order(found: ExchangeOrder, legs: Sequence[ExchangeOrder] = ()) -> Json:
         "expired_at": ended[Status.expired],
         "expires_at": utc(found.expires_at),
         "canceled_at": ended[Status.canceled],
-        "failed_at": None,
+        "failed_at": ended[Status.rejected],
         "replaced_at": ended[Status.replaced],
         "replaced_by": found.replaced_by,
         "replaces": found.replaces,

@@ -193,6 +193,11 @@ class Exchange:
         """End an order."""
         self.floor.cancel(self._visible("id", identity))
 
+    def reject(self, identity: str) -> Json:
+        """Turn an open order down after it was accepted, as a broker may."""
+        self.floor.reject(self._visible("id", identity))
+        return self.order("id", identity)
+
     def cancel_all(self) -> list[Json]:
         """End every open order, and say for each one what became of it."""
         self.now()

@@ -7,6 +7,7 @@ exchange carries the request out first: a client sees the same, which is the poi
 import json
 import re
 import time
+from collections import deque
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import Enum
@@ -32,6 +33,7 @@ class FaultKind(Enum):
     hide = "hide"  # the answer; the order is not found for `seconds`
 
 
+KEPT = 100_000  # requests that are remembered, the last ones
 ALWAYS_CARRIED_OUT = {FaultKind.truncated, FaultKind.unknown_enum, FaultKind.hide}
 
 
@@ -160,13 +162,15 @@ class FaultPlan:
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
-        self.sent: list[Sent] = []
+        self.sent: deque[Sent] = deque(maxlen=KEPT)
+        self._received = 0
         self._hidden: dict[str, float] = {}
 
     def record(self, method: str, path: str, query: str, body: bytes) -> Sent:
         """Keep a request."""
         text = body.decode("utf-8", "replace")
-        sent = Sent(len(self.sent) + 1, time.monotonic(), method, path, query, text)
+        self._received += 1
+        sent = Sent(self._received, time.monotonic(), method, path, query, text)
         self.sent.append(sent)
         return sent
 

@@ -40,6 +40,7 @@ class Status(Enum):
     canceled = "canceled"
     expired = "expired"
     replaced = "replaced"
+    rejected = "rejected"  # after it was accepted
 
 
 OPEN = frozenset({Status.accepted, Status.new, Status.held, Status.partially_filled})

@@ -32,7 +32,8 @@ def application(exchange: Exchange, key: str, secret: str) -> App:
     exchange.hidden = plan.hidden
     keys, own = Keys(key, secret), Keys(key, secret)
     routes = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    routes.add_exception_handler(Rejection, rejected)
+    for refusal in (Rejection, InputError):
+        routes.add_exception_handler(refusal, rejected)
     routes.include_router(trading_routes(exchange, keys))
     routes.include_router(admin_routes(exchange, plan, keys, own))
     return Faulty(routes, plan)

@@ -129,10 +129,19 @@ class TradingFloor:
         Raises:
             Rejection: if it has ended.
         """
-        if order.status not in OPEN:
-            raise Rejection(422, 42210000, f'order is already in "{order.status.value}" state')
+        self._require_open(order)
         with self.store.transaction():
             self._end(order, Status.canceled)
+
+    def reject(self, order: ExchangeOrder) -> None:
+        """Turn an open order down after it was accepted.
+
+        Raises:
+            Rejection: if it has ended.
+        """
+        self._require_open(order)
+        with self.store.transaction():
+            self._end(order, Status.rejected)
 
     def replace(self, order: ExchangeOrder, draft: Draft) -> ExchangeOrder:
         """Put another order in the place of an open one that was not filled at all.
@@ -278,6 +287,11 @@ class TradingFloor:
         for leg in self.store.legs(order.id):
             if leg.status in OPEN:
                 self._end(leg, status)
+
+    @staticmethod
+    def _require_open(order: ExchangeOrder) -> None:
+        if order.status not in OPEN:
+            raise Rejection(422, 42210000, f'order is already in "{order.status.value}" state')
 
     def _order(self, identity: str) -> ExchangeOrder:
         order = self.store.order("id", identity)

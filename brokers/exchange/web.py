@@ -18,6 +18,7 @@ from brokers.exchange.answers import Json
 from brokers.exchange.exchange import Exchange
 from brokers.exchange.order_filter import OrderFilter
 from brokers.exchange.records import Market, Rejection
+from market.errors import InputError
 
 LARGEST_BODY = 65_536
 CALENDAR_YEARS = 1  # that a calendar without start or end reaches back and forth
@@ -52,6 +53,8 @@ def answered(content: Any, status: int = 200) -> Response:
 
 async def rejected(request: Request, error: Exception) -> Response:
     """Answer a refused request in Alpaca's form."""
+    if isinstance(error, InputError):  # a time that the calendar does not reach
+        error = malformed(str(error))
     if not isinstance(error, Rejection):
         raise error
     content = {"code": error.code, "message": error.message} | error.details

@@ -31,11 +31,13 @@ class KnownConnections(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Remember the connection."""
         super().connection_made(transport)
-        _TRANSPORTS[transport.get_extra_info("peername")[:2]] = transport
+        if self.client is not None:  # it can be gone already
+            _TRANSPORTS[self.client] = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        _TRANSPORTS.pop(self.transport.get_extra_info("peername")[:2], None)
+        if self.client is not None:
+            _TRANSPORTS.pop(self.client, None)
         super().connection_lost(exc)
 
 

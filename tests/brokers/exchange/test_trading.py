@@ -279,3 +279,12 @@ def test_time_does_not_run_back(exchange: Exchange, minute: Go):
     minute(exchange, 5)
     with pytest.raises(Rejection, match="time cannot run back"):
         minute(exchange, 4)
+
+
+def test_an_accepted_order_can_still_be_turned_down(exchange: Exchange):
+    order = send(exchange, limit_price="95")
+    assert exchange.reject(order)["status"] == "rejected"
+    assert exchange.order("id", order)["failed_at"] is not None
+    assert exchange.account()["buying_power"] == "100000.00"
+    with pytest.raises(Rejection, match="already in"):
+        exchange.reject(order)
