@@ -24,6 +24,7 @@ class ExecutionSettings:
 
     limit_offset: Exact  # of a limit price beyond the reference, fraction, in [0, 0.05]
     drift_band: Exact  # fraction of NAV: a smaller difference is left alone, in [0, 0.5]
+    headroom: Exact  # share of every limit left free for prices that move on, in [0, 0.5]
     min_notional: Exact  # account currency: a smaller order is not worth it, > 0
     slice_adv: Exact  # share of the daily volume above which an order is cut, in (0, 1]
     slice_interval_s: int  # seconds between slices, >= 1
@@ -31,12 +32,13 @@ class ExecutionSettings:
     max_trades_day: int  # parent orders that are planned for a session, >= 1
 
     def __post_init__(self) -> None:
-        for name in ("limit_offset", "drift_band", "min_notional", "slice_adv"):
+        for name in ("limit_offset", "drift_band", "headroom", "min_notional", "slice_adv"):
             setattr(self, name, exact(name, getattr(self, name)))
         if not 0 <= self.limit_offset <= Decimal("0.05"):
             raise ValueError(f"limit_offset must be in [0, 0.05], was {self.limit_offset}")
-        if not 0 <= self.drift_band <= Decimal("0.5"):
-            raise ValueError(f"drift_band must be in [0, 0.5], was {self.drift_band}")
+        for name in ("drift_band", "headroom"):
+            if not 0 <= getattr(self, name) <= Decimal("0.5"):
+                raise ValueError(f"{name} must be in [0, 0.5], was {getattr(self, name)}")
         if not self.min_notional > 0:
             raise ValueError(f"min_notional must be positive, was {self.min_notional}")
         if not 0 < self.slice_adv <= 1:
@@ -89,20 +91,18 @@ def floored(quantity: Decimal, step: Decimal) -> Decimal:
     return whole if whole == shares else shares.normalize()
 
 
-def shares_of_slices(schedule: Schedule, count: int) -> tuple[Decimal, ...]:
-    """Return what each slice has of its parent; the sum is at most 1.
+def sizes_of_slices(schedule: Schedule, count: int) -> tuple[Decimal, ...]:
+    """Return how large each slice is beside the others.
 
-    >>> shares_of_slices(Schedule.twap, 4)
-    (Decimal('0.25'), Decimal('0.25'), Decimal('0.25'), Decimal('0.25'))
+    >>> sizes_of_slices(Schedule.twap, 3), sizes_of_slices(Schedule.vwap, 3)
+    ((Decimal('1'), Decimal('1'), Decimal('1')), (Decimal('2'), Decimal('1'), Decimal('2')))
     """
     if schedule is Schedule.twap or count < 3:
-        return (ONE / count,) * count
+        return (ONE,) * count
     # Volume over a day is U-shaped (Admati & Pfleiderer, "A Theory of Intraday Patterns", Review
     # of Financial Studies, 1988): a parabola that is twice as high at the ends as in the middle.
     middle = Decimal(count - 1) / 2
-    heights = [ONE + ((Decimal(row) - middle) / middle) ** 2 for row in range(count)]
-    total = sum(heights, ZERO)
-    return tuple(height / total for height in heights)
+    return tuple(ONE + ((Decimal(row) - middle) / middle) ** 2 for row in range(count))
 
 
 def cut(
@@ -129,23 +129,24 @@ def cut(
     preferred = min(max(floored(preferred, step), step), largest)
     slices: list[Decimal] = []
     for count in range(1, most + 1):
-        slices = _dealt(quantity, step, shares_of_slices(schedule, count))
+        slices = _dealt(quantity, step, sizes_of_slices(schedule, count))
         if max(slices) <= preferred:
             break
     whole = floored(largest, step)
     return tuple(item for item in (min(slice, whole) for slice in slices) if item > 0)
 
 
-def _dealt(quantity: Decimal, step: Decimal, shares: tuple[Decimal, ...]) -> list[Decimal]:
-    """Return a quantity dealt out by shares, all of it, in whole steps."""
+def _dealt(quantity: Decimal, step: Decimal, sizes: tuple[Decimal, ...]) -> list[Decimal]:
+    """Return a quantity dealt out by sizes, all of it, in whole steps."""
+    total = sum(sizes, ZERO)
     dealt: list[Decimal] = []
-    before = ZERO
-    reached = ZERO
-    for row, share in enumerate(shares):
-        reached += share
-        until = quantity if row == len(shares) - 1 else floored(quantity * reached, step)
+    before = reached = ZERO
+    for size in sizes:
+        reached += size
+        until = floored(quantity * reached / total, step)
         dealt.append(until - before)
         before = until
+    dealt[-1] += quantity - before
     return dealt
 
 
