@@ -6,10 +6,9 @@ time, and hands out raw JSON, which becomes records elsewhere. An error proves s
 the broker itself said so.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import TypeVar
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
@@ -26,9 +25,17 @@ from brokers.alpaca_errors import NotFound, line, meaning
 from brokers.alpaca_orders import body_of, fill_of, has_known_status, is_about, order_of
 from brokers.members import Members, items
 from brokers.one_shot import FAILURES, OneShotAdapter, Timeouts
+from brokers.pages import all_pages
 from brokers.self_test import check_client, check_session
-from brokers.settings import AlpacaSettings, Keys
-from risk.gateway.broker import BrokerError, OutcomeUnknown, Refused, Unauthorised, Unavailable
+from brokers.settings import LOOPBACK, AlpacaSettings, Keys, keys_from_environment
+from risk.gateway.broker import (
+    Broker,
+    BrokerError,
+    OutcomeUnknown,
+    Refused,
+    Unauthorised,
+    Unavailable,
+)
 from risk.gateway.records import (
     Account,
     Asset,
@@ -41,13 +48,20 @@ from risk.gateway.records import (
     SessionHours,
 )
 
-LIVE_HOST = "api.alpaca.markets"
+PAPER_HOSTS = ("paper-api.alpaca.markets", *LOOPBACK)
 ORDERS_PER_PAGE, FILLS_PER_PAGE = 500, 100  # the most that Alpaca gives
-PAGES = 40  # of one list: beyond them something is wrong
 # Of two pages of orders, which are cut by time: Alpaca counts nanoseconds, and perhaps of another
 # moment than it shows. The short one is for where a page is full of the long one.
 OVERLAPS = (timedelta(seconds=1), timedelta(microseconds=1))
-Item = TypeVar("Item", BrokerOrder, Fill)
+
+
+def connect(settings: AlpacaSettings) -> Broker:
+    """Return the account whose keys are in the environment; nothing is sent yet.
+
+    Raises:
+        InputError: if the keys are not set.
+    """
+    return AlpacaBroker(settings, keys_from_environment(settings))
 
 
 class AlpacaBroker:
@@ -55,7 +69,7 @@ class AlpacaBroker:
 
     def __init__(self, settings: AlpacaSettings, keys: Keys) -> None:
         self._settings = settings
-        self._paper_url = urlsplit(settings.trading_url).hostname != LIVE_HOST
+        self._paper_url = urlsplit(settings.trading_url).hostname in PAPER_HOSTS
         self._timeouts = Timeouts(settings.connect_timeout_s, settings.read_timeout_s)
         self._trading = TradingClient(
             keys.key, keys.secret, raw_data=True, url_override=settings.trading_url
@@ -172,7 +186,8 @@ class AlpacaBroker:
                 raise ValueError("a page came twice")
             return fills
 
-        fills = _all_pages("fills", page, lambda fill: fill.execution_id)
+        with _reading("fills"):
+            fills = all_pages(page, lambda fill: fill.execution_id)
         return sorted(fills, key=lambda fill: (fill.at, fill.execution_id))
 
     def cancel(self, broker_id: str) -> None:
@@ -216,7 +231,8 @@ class AlpacaBroker:
                     return new
             raise ValueError("a full page brought nothing new")
 
-        orders = _all_pages("orders", page, lambda order: order.broker_id)
+        with _reading("orders"):
+            orders = all_pages(page, lambda order: order.broker_id)
         return sorted(orders, key=lambda order: (order.submitted_at, order.broker_id))
 
     def _order_page(self, status: QueryOrderStatus, after: datetime | None) -> list[BrokerOrder]:
@@ -281,29 +297,3 @@ def _sending(what: str) -> Iterator[None]:
         raise OutcomeUnknown(f"{what}: {answer}") from error
     except FAILURES as error:
         raise OutcomeUnknown(f"{what}: {line(error)}") from error
-
-
-def _all_pages(
-    what: str, page: Callable[[dict[str, Item]], list[Item]], identity: Callable[[Item], str]
-) -> Iterable[Item]:
-    """Return every item of a list that comes in pages.
-
-    A page without anything new is the end; a short one is not, for the broker may give fewer than
-    it was asked for.
-
-    Args:
-        what: is read, for the message.
-        page: returns what is new behind what was found.
-        identity: of an item.
-
-    Raises:
-        Unavailable: if a page cannot be read: a part of a list is no list.
-    """
-    found: dict[str, Item] = {}
-    for _ in range(PAGES):
-        with _reading(what):
-            new = page(found)
-        if not new:
-            return found.values()
-        found |= {identity(item): item for item in new}
-    raise Unavailable(f"{what}: no end after {PAGES} pages")

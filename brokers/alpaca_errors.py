@@ -5,6 +5,7 @@ refusals are JSON with a number as `code` and words as `message`.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from time import time
 
@@ -15,6 +16,8 @@ from risk.gateway.broker import BrokerError, DuplicateId, OutcomeUnknown, Refuse
 REFUSALS = (400, 403, 404, 422)  # under which Alpaca says no and gives its reason
 LONGEST_LINE = 300  # characters of a message
 LONGEST_WAIT_S = 3600.0
+SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+WINDOW_S = 60.0  # in which Alpaca counts requests: after it the limit is no more, whatever it was
 
 
 class NotFound(Refused):
@@ -86,15 +89,14 @@ def _body(response: Response) -> Mapping[str, object]:
     return body if isinstance(body, dict) else {}
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds to wait; Alpaca says at which second of the epoch instead."""
     if (wait := _seconds(headers.get("Retry-After"))) is not None:
         return min(wait, LONGEST_WAIT_S)
     if (reset := _seconds(headers.get("X-RateLimit-Reset"))) is not None:
         return min(max(reset - time(), 0.0), LONGEST_WAIT_S)
-    return None
+    return WINDOW_S
 
 
 def _seconds(text: str | None) -> float | None:
-    whole = text is not None and text.isascii() and text.isdigit()
-    return float(text[:12]) if whole and text is not None else None
+    return float(text) if text is not None and SECONDS.fullmatch(text) else None

@@ -22,7 +22,7 @@ def account_of(raw: object, configuration: object, paper_url: bool) -> Account:
     Args:
         raw: of /v2/account.
         configuration: of /v2/account/configurations.
-        paper_url: the address is not that of real money.
+        paper_url: the address is one without real money.
     """
     members, terms = Members("account", raw), Members("account configuration", configuration)
     number = members.text("account_number")

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from brokers.settings import AlpacaSettings, keys_from_environment, missing_keys
-from cli.config import DoctorConfig, verb
+from cli.config import DoctorConfig
+from cli.verbs import verb
 from market.errors import InputError
 from market.load import load_bars
 
@@ -103,10 +104,9 @@ def _tracking() -> Finding:
 def _broker_keys(settings: AlpacaSettings) -> Finding:
     """Say whether orders could be sent; the keys themselves are never shown."""
     if missing := missing_keys(settings):
-        return Finding("note", f"{settings.trading_url}: not set: {', '.join(missing)}")
+        return Finding("note", f"not set: {', '.join(missing)}")
     try:
         keys_from_environment(settings)
     except InputError as error:
         return Finding("fail", str(error))
-    names = f"{settings.key_variable} and {settings.secret_variable}"
-    return Finding("ok", f"{settings.trading_url}: {names} are set")
+    return Finding("ok", f"set, for {settings.trading_url}")

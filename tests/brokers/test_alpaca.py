@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -10,10 +13,10 @@ from time import monotonic
 
 import pytest
 
-from brokers.alpaca import AlpacaBroker
+from brokers.alpaca import AlpacaBroker, connect
 from brokers.settings import AlpacaSettings, Keys
+from market.errors import InputError
 from risk.gateway.broker import (
-    Broker,
     DuplicateId,
     OutcomeUnknown,
     Refused,
@@ -89,9 +92,20 @@ def held(broker: AlpacaBroker, venue) -> None:
     assert broker.positions()
 
 
-def test_it_is_a_broker(broker):
-    checked: Broker = broker
-    assert checked is broker
+def test_it_connects_with_the_keys_of_the_environment(venue, monkeypatch):
+    settings = AlpacaSettings(venue.url, venue.url, "SOME_KEY", "SOME_SECRET", 1.0, 5.0)
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    with pytest.raises(InputError, match="SOME_KEY is not set"):
+        connect(settings)
+    monkeypatch.setenv("SOME_KEY", KEYS.key)
+    monkeypatch.setenv("SOME_SECRET", KEYS.secret)
+    assert connect(settings).account().paper
+
+
+def test_it_brings_neither_torch_nor_ray_into_the_process():
+    code = "import sys, brokers.alpaca; print({'torch', 'ray', 'hydra'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
 
 
 def test_the_account_is_papers_own(broker, venue):
@@ -102,17 +116,21 @@ def test_the_account_is_papers_own(broker, venue):
     assert not (account.suspended or account.blocked)
 
 
-def test_the_same_account_at_the_address_of_real_money_is_not_paper(venue):
-    broker = adapter(venue.url)
-    live = AlpacaBroker(
-        AlpacaSettings(
-            "https://api.alpaca.markets", venue.url, "KEY", "SECRET", CONNECT_S, PATIENT_S
-        ),
-        KEYS,
+@pytest.mark.parametrize(
+    ("address", "paper"),
+    [
+        ("https://api.alpaca.markets", False),
+        ("https://API.Alpaca.Markets.", False),
+        ("https://somewhere.else", False),
+        ("https://paper-api.alpaca.markets", True),
+    ],
+)
+def test_the_same_account_is_paper_at_the_addresses_of_paper_only(broker, venue, address, paper):
+    there = AlpacaBroker(
+        AlpacaSettings(address, venue.url, "KEY", "SECRET", CONNECT_S, PATIENT_S), KEYS
     )
-    live._trading = broker._trading  # the paper exchange answers for it
-    assert broker.account().paper
-    assert not live.account().paper
+    there._trading = broker._trading  # the paper exchange answers for it
+    assert there.account().paper is paper
 
 
 def test_time_is_the_exchanges(broker, venue):
@@ -351,8 +369,8 @@ def test_a_read_that_fails_is_unavailable_and_never_empty(broker, venue, fault):
 
 def test_a_read_that_is_not_answered_is_unavailable_in_time(venue):
     asked = reads(adapter(venue.url, read_s=HASTY_S))
-    for path in asked:
-        venue.fault("silence", method="GET", path=path.rstrip("?"))
+    for path, times in Counter(path.rstrip("?") for path in asked).items():
+        venue.fault("silence", method="GET", path=path, times=times)
 
     def seconds(read: Callable[[], object]) -> float:
         began = monotonic()

@@ -6,7 +6,7 @@ from time import time
 import pytest
 import requests
 
-from brokers.alpaca_errors import LONGEST_LINE, LONGEST_WAIT_S, NotFound, line, meaning
+from brokers.alpaca_errors import WINDOW_S, NotFound, line, meaning
 from risk.gateway.broker import DuplicateId, OutcomeUnknown, Refused, Unauthorised
 
 
@@ -40,6 +40,7 @@ UNAUTHORISED = [
     (401, said(40110000, "request is not authorized")),
     (401, b""),
     (403, {"message": "forbidden."}),
+    (403, {"message": "access denied"}),
     (403, said(40310000, "forbidden.")),
 ]
 NOTHING_PROVEN = [
@@ -94,6 +95,7 @@ def waits(**headers: str) -> float | None:
 def test_the_wait_is_what_the_broker_says():
     assert waits(Retry_After="7") == 7.0
     assert waits(Retry_After="0") == 0.0
+    assert waits(Retry_After="0.25") == 0.25
     assert waits(Retry_After="7", X_RateLimit_Reset=str(int(time()) + 60)) == 7.0
 
 
@@ -102,19 +104,25 @@ def test_the_wait_ends_when_the_window_does():
     assert waits(X_RateLimit_Reset=str(int(time()) - 60)) == 0.0
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon", "", "1e3", "٧", "+1"])
-def test_a_wait_that_is_no_number_is_none(text):
-    assert waits(Retry_After=text) is None
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "soon", "", "1e3", "٧", "+1", ".5", "9" * 13])
+def test_a_wait_that_is_no_number_is_as_long_as_the_brokers_window(text):
+    assert waits(Retry_After=text) == WINDOW_S == 60.0
+    assert waits(X_RateLimit_Reset=text) == WINDOW_S
+
+
+def test_a_limit_without_a_wait_is_waited_for_all_the_same():
+    assert waits() == WINDOW_S
 
 
 def test_no_wait_is_longer_than_an_hour():
-    assert waits(Retry_After="9" * 400) == LONGEST_WAIT_S
-    assert waits(X_RateLimit_Reset="9" * 400) == LONGEST_WAIT_S
+    assert waits(Retry_After="3600") == waits(Retry_After="3601") == 3600.0
+    assert waits(X_RateLimit_Reset="9" * 12) == 3600.0
 
 
 def test_words_become_one_line_of_a_terminal():
     assert line("a\r\n\x1b[31m b\x00\u2028c") == "a [31m b c"
-    assert len(line("x" * 10_000)) == LONGEST_LINE + 3
+    assert line("x" * 300) == "x" * 300
+    assert line("x" * 301) == "x" * 300 + "..."
     assert line(ValueError("odd\nthing")) == "ValueError: odd thing"
 
 

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from brokers.alpaca import PAGES, AlpacaBroker
+from brokers.alpaca import AlpacaBroker
+from brokers.pages import PAGES
 from brokers.settings import AlpacaSettings, Keys
 from risk.gateway.broker import OutcomeUnknown, Unavailable
 

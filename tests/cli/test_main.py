@@ -26,6 +26,19 @@ def test_doctor_finds_this_installation_in_order(tercet):
     assert "embedded: 20 symbols" in result.out
 
 
+def test_doctor_says_whether_the_brokers_keys_are_set_and_never_what_they_are(tercet, monkeypatch):
+    monkeypatch.delenv("APCA_API_KEY_ID", raising=False)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", "hidden")
+    assert "not set: APCA_API_KEY_ID" in tercet("doctor").out
+    monkeypatch.setenv("APCA_API_KEY_ID", "hidden")
+    found = tercet("doctor").out
+    assert "set, for https://paper-api.alpaca.markets" in found
+    assert "hidden" not in found
+    monkeypatch.setenv("APCA_API_KEY_ID", "hid den")
+    with pytest.raises(SystemExit):
+        tercet("doctor")
+
+
 def test_doctor_fails_where_the_market_does_not_load(tercet):
     with pytest.raises(SystemExit) as stopped:
         tercet("doctor", "market=files", "market.path=nowhere.csv")
