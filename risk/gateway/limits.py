@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from market.errors import InputError
 
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     Exact = Decimal
 else:
     Exact = Any  # OmegaConf knows no Decimal: __post_init__ makes one of what stands in the YAML
+
+
+class Rule(NamedTuple):
+    """What a limit belongs to, and which values of it mean something at all."""
+
+    controls: tuple[int, ...]  # of docs/controls.md
+    least: Decimal | int
+    includes_least: bool
+    most: Decimal | int
+    asks_for_more: bool = False  # a larger value is tighter; of the others it is looser
 
 
 @dataclass(slots=True)
@@ -80,12 +90,14 @@ class GatewayLimits:
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             setattr(self, item.name, _typed(item, getattr(self, item.name)))
-        for name, (least, includes_least, most) in _RANGES.items():
+        for name, rule in RULES.items():
             value = getattr(self, name)
-            above = value >= least if includes_least else value > least
-            if not (above and value <= most):
-                bracket = "[" if includes_least else "("
-                raise ValueError(f"{name} must be in {bracket}{least}, {most}], was {value}")
+            above = value >= rule.least if rule.includes_least else value > rule.least
+            if not (above and value <= rule.most):
+                bracket = "[" if rule.includes_least else "("
+                raise ValueError(
+                    f"{name} must be in {bracket}{rule.least}, {rule.most}], was {value}"
+                )
         if not self.clock_alert_s <= self.max_clock_skew_s:
             raise ValueError(
                 f"clock_alert_s must be at most max_clock_skew_s {self.max_clock_skew_s}, "
@@ -94,18 +106,18 @@ class GatewayLimits:
 
     def record(self) -> dict[str, str | int]:
         """Return it for JSON: decimals as text, counts as numbers."""
-        return {name: _text(getattr(self, name)) for name in _RANGES}
+        return {name: _text(getattr(self, name)) for name in RULES}
 
     @property
     def version(self) -> str:
         """Return the sha256 of the values, hexadecimal: the same limits have the same version."""
-        return _version(tuple(getattr(self, name) for name in _RANGES))
+        return _version(tuple(getattr(self, name) for name in RULES))
 
 
 @lru_cache(maxsize=64)  # every verdict asks, limits change once a month
 def _version(values: tuple[Decimal | int, ...]) -> str:
     plain = [_text(value.normalize()) if isinstance(value, Decimal) else value for value in values]
-    text = json.dumps(dict(zip(_RANGES, plain, strict=True)), sort_keys=True)
+    text = json.dumps(dict(zip(RULES, plain, strict=True)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -150,74 +162,61 @@ def tightest(old: GatewayLimits, new: GatewayLimits) -> GatewayLimits:
 
 
 def _looser(name: str, old: Decimal | int, new: Decimal | int) -> bool:
-    return new < old if name in _TIGHTER_WHEN_LARGER else new > old
+    return new < old if RULES[name].asks_for_more else new > old
 
 
-# A larger value of these asks for more; a larger value of every other one allows more.
-_TIGHTER_WHEN_LARGER = frozenset(
-    {
-        "min_cash",
-        "open_buffer_s",
-        "close_buffer_s",
-        "min_agents",
-        "loosening_persons",
-        "clean_reads",
-    }
-)
-
-# Lowest value, whether it is itself allowed, and highest value: what means something at all.
-_RANGES: dict[str, tuple[Decimal | int, bool, Decimal | int]] = {
-    "max_quantity": (0, False, 10**9),
-    "max_order_adv": (0, False, 1),
-    "max_order_weight": (0, False, 1),
-    "max_collar": (0, False, Decimal("0.2")),
-    "max_collar_sigmas": (0, False, 10),
-    "max_quote_age_s": (0, False, 3600),
-    "max_close_gap": (0, False, Decimal("0.9")),
-    "max_source_gap": (0, False, Decimal("0.9")),
-    "max_parent_adv": (0, False, 1),
-    "max_day_adv": (0, False, 1),
-    "max_weight": (0, False, 1),
-    "max_gross": (0, False, 1),
-    "max_net": (0, False, 1),
-    "max_multiplier": (1, True, 4),
-    "max_sector": (0, False, 1),
-    "min_cash": (0, True, Decimal("0.99")),
-    "max_agent_weight": (0, False, 1),
-    "max_agent_gross": (0, False, 1),
-    "max_turnover_day": (0, False, 2),
-    "max_turnover_week": (0, False, 10),
-    "max_orders_per_name": (1, True, 100),
-    "max_orders_day": (1, True, 10_000),
-    "max_slices": (1, True, 1_000),
-    "max_slices_day": (1, True, 100_000),
-    "max_messages_second": (1, True, 100),
-    "max_messages_minute": (1, True, 6_000),
-    "max_failures": (1, True, 100),
-    "max_unknown_orders": (0, True, 100),
-    "max_short_weight": (0, True, 1),
-    "open_buffer_s": (0, True, 7_200),
-    "close_buffer_s": (0, True, 7_200),
-    "max_calendar_gap_s": (0, True, 600),
-    "max_position_jump": (0, False, Decimal("0.9")),
-    "max_day_loss": (0, False, Decimal("0.9")),
-    "max_drawdown": (0, False, Decimal("0.9")),
-    "clean_reads": (1, True, 100),
-    "max_cancel_s": (0, False, 60),
-    "max_permit_s": (0, False, 600),
-    "quantity_decimals": (0, True, 9),
-    "max_weight_error": (0, True, Decimal("0.001")),
-    "max_weight_move": (0, False, 2),
-    "min_agents": (1, True, 100),
-    "max_disagreement": (0, False, 1),
-    "decision_ttl_s": (0, False, 86_400),
-    "loosening_persons": (2, True, 10),
-    "max_reconcile_age_s": (0, False, 3_600),
-    "max_snapshot_age_s": (0, False, 3_600),
-    "max_equity_jump": (0, False, Decimal("0.9")),
-    "max_equity_error": (0, False, Decimal("0.9")),
-    "clock_alert_s": (0, False, 60),
-    "max_clock_skew_s": (0, False, 60),
+RULES = {
+    "max_quantity": Rule((1,), 0, False, 1_000_000_000),
+    "max_order_adv": Rule((1,), 0, False, 1),
+    "max_order_weight": Rule((2,), 0, False, 1),
+    "max_collar": Rule((3,), 0, False, Decimal("0.2")),
+    "max_collar_sigmas": Rule((3,), 0, False, 10),
+    "max_quote_age_s": Rule((4,), 0, False, 3_600),
+    "max_close_gap": Rule((4,), 0, False, Decimal("0.9")),
+    "max_source_gap": Rule((4,), 0, False, Decimal("0.9")),
+    "max_parent_adv": Rule((5,), 0, False, 1),
+    "max_day_adv": Rule((5,), 0, False, 1),
+    "max_weight": Rule((6,), 0, False, 1),
+    "max_gross": Rule((7,), 0, False, 1),
+    "max_net": Rule((7,), 0, False, 1),
+    "max_multiplier": Rule((7,), 1, True, 4),
+    "max_sector": Rule((8,), 0, False, 1),
+    "min_cash": Rule((9,), 0, True, Decimal("0.99"), asks_for_more=True),
+    "max_agent_weight": Rule((10,), 0, False, 1),
+    "max_agent_gross": Rule((10,), 0, False, 1),
+    "max_turnover_day": Rule((11,), 0, False, 2),
+    "max_turnover_week": Rule((11,), 0, False, 10),
+    "max_orders_per_name": Rule((12,), 1, True, 100),
+    "max_orders_day": Rule((12,), 1, True, 10_000),
+    "max_slices": Rule((12,), 1, True, 1_000),
+    "max_slices_day": Rule((12,), 1, True, 100_000),
+    "max_messages_second": Rule((13,), 1, True, 100),
+    "max_messages_minute": Rule((13,), 1, True, 6_000),
+    "max_failures": Rule((14,), 1, True, 100),
+    "max_unknown_orders": Rule((14,), 0, True, 100),
+    "max_short_weight": Rule((19,), 0, True, 1),
+    "open_buffer_s": Rule((21,), 0, True, 7_200, asks_for_more=True),
+    "close_buffer_s": Rule((21,), 0, True, 7_200, asks_for_more=True),
+    "max_calendar_gap_s": Rule((21,), 0, True, 600),
+    "max_position_jump": Rule((23,), 0, False, Decimal("0.9")),
+    "max_day_loss": Rule((24,), 0, False, Decimal("0.9")),
+    "max_drawdown": Rule((24,), 0, False, Decimal("0.9")),
+    "clean_reads": Rule((24, 37), 1, True, 100, asks_for_more=True),
+    "max_cancel_s": Rule((26,), 0, False, 60),
+    "max_permit_s": Rule((29,), 0, False, 600),
+    "quantity_decimals": Rule((30,), 0, True, 9),
+    "max_weight_error": Rule((31,), 0, True, Decimal("0.001")),
+    "max_weight_move": Rule((31,), 0, False, 2),
+    "min_agents": Rule((32,), 1, True, 100, asks_for_more=True),
+    "max_disagreement": Rule((32,), 0, False, 1),
+    "decision_ttl_s": Rule((33,), 0, False, 86_400),
+    "loosening_persons": Rule((35,), 2, True, 10, asks_for_more=True),
+    "max_reconcile_age_s": Rule((36,), 0, False, 3_600),
+    "max_snapshot_age_s": Rule((37,), 0, False, 3_600),
+    "max_equity_jump": Rule((37,), 0, False, Decimal("0.9")),
+    "max_equity_error": Rule((37,), 0, False, Decimal("0.9")),
+    "clock_alert_s": Rule((38,), 0, False, 60),
+    "max_clock_skew_s": Rule((38,), 0, False, 60),
 }
 
 

@@ -7,7 +7,7 @@ yes or no. Weights are exact.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from risk.breakers import BreakerRules, breaker_exposure
@@ -21,6 +21,8 @@ from risk.exits import (
 )
 from risk.gateway.limits import Exact, exact
 from risk.gateway.state import NameFacts
+
+_GRAIN = Decimal("1e-9")  # of weights
 
 
 @dataclass(slots=True)
@@ -239,6 +241,7 @@ def _lower(
     current: dict[str, Decimal], symbol: str, after: Decimal, rule: str, changes: list[Change]
 ) -> None:
     before = current.get(symbol, ZERO)
+    after = after.quantize(_GRAIN, rounding=ROUND_FLOOR)  # a sum of these never passes its cap
     if not after >= before:
         changes.append(Change(symbol, rule, before, after))
         current[symbol] = after
