@@ -42,7 +42,7 @@ def meaning(response: Response) -> BrokerError:
         return Unauthorised(f"HTTP {status}: {line(words or 'the keys are not accepted')}")
     if status == 429:
         return Refused(
-            code if isinstance(code, int) else status,
+            code if type(code) is int else status,
             line(words or "too many requests"),
             _retry_after(response.headers),
         )

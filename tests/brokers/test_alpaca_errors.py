@@ -86,6 +86,26 @@ def test_a_refusal_carries_its_code_and_words():
     assert answer.retry_after is None
 
 
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        (said(42910000, "slow down"), 42910000, "slow down"),
+        ({"message": "slow down"}, 429, "slow down"),
+        ({"code": True}, 429, "too many requests"),
+        (b"<html>", 429, "too many requests"),
+    ],
+)
+def test_a_rate_limit_refuses_even_without_words(body, code, words):
+    answer = meaning(response(429, body))
+    assert isinstance(answer, Refused)
+    assert (answer.code, answer.detail) == (code, words)
+
+
+def test_what_proves_nothing_still_says_what_came():
+    assert str(meaning(response(502, b"<html>bad\ngateway"))) == "HTTP 502: <html>bad gateway"
+    assert str(meaning(response(401, b""))) == "HTTP 401: the keys are not accepted"
+
+
 def waits(**headers: str) -> float | None:
     answer = meaning(response(429, b"{}", **headers))
     assert isinstance(answer, Refused)

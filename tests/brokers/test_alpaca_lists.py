@@ -1,7 +1,7 @@
 """Lists that come in pages: all of them, or nothing."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +11,7 @@ from brokers.alpaca import AlpacaBroker
 from brokers.pages import PAGES
 from brokers.settings import AlpacaSettings, Keys
 from risk.gateway.broker import OutcomeUnknown, Unavailable
+from risk.gateway.records import OrderRequest, Side
 
 BEGIN = datetime(2023, 6, 1, 14, tzinfo=UTC)
 LONG_AGO = datetime(2023, 1, 1, tzinfo=UTC)
@@ -247,3 +248,49 @@ def test_a_suspension_that_the_broker_does_not_confirm_is_an_unknown_outcome(lis
         lists.others["/v2/account/configurations"] = answer
         with pytest.raises(OutcomeUnknown):
             broker.suspend(True)
+
+
+OURS = OrderRequest("c-1", "SPY", Side.buy, Decimal(1), None)
+
+
+def test_an_answer_that_is_about_our_order_is_ours(listed):
+    lists, broker = listed()
+    lists.others["/v2/orders"] = lists.others["/v2/orders:by_client_order_id"] = order(1, 0)
+    assert broker.submit(OURS) == broker.order("c-1")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"client_order_id": "c-2"}, {"symbol": "QQQ"}, {"side": "sell"}, {"qty": "2"},
+     {"limit_price": "1"}],
+)  # fmt: skip
+def test_an_answer_about_another_order_says_nothing_of_ours(listed, changes):
+    lists, broker = listed()
+    lists.others["/v2/orders"] = order(1, 0) | changes
+    with pytest.raises(OutcomeUnknown, match="of another order"):
+        broker.submit(OURS)
+
+
+def test_a_look_up_that_finds_another_id_found_nothing_we_asked_for(listed):
+    lists, broker = listed()
+    lists.others["/v2/orders:by_client_order_id"] = order(2, 0)
+    with pytest.raises(Unavailable, match="of another order"):
+        broker.order("c-1")
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"id": "x"}, "accepted", [order(1, 0)]])
+def test_an_answer_that_is_no_order_says_nothing_of_ours(listed, answer):
+    lists, broker = listed()
+    lists.others["/v2/orders"] = answer
+    with pytest.raises(OutcomeUnknown):
+        broker.submit(OURS)
+
+
+def test_sessions_beyond_those_asked_for_are_left_out(listed):
+    lists, broker = listed()
+    days = ["2023-06-05", "2023-06-02", "2023-06-01", "2023-05-31"]
+    lists.others["/v2/calendar"] = [
+        {"date": day, "open": "09:30", "close": "16:00"} for day in days
+    ]
+    sessions = broker.calendar(date(2023, 6, 1), date(2023, 6, 2))
+    assert [hours.session.day for hours in sessions] == [1, 2]
