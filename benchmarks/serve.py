@@ -24,13 +24,13 @@ from pathlib import Path
 from benchmarks import callers
 from benchmarks.callers import Load, Target
 from benchmarks.measure import Result
+from risk.access.tokens import make_tokens_file
 from serving.allocation import allocation, decision_id
 from serving.blueprint import Blueprint
 from serving.local import LocalBackend
 from serving.messages import canonical, parse, to_question
 from serving.questions import Opinion
 from serving.run import ENVIRONMENT, QUIET, serving
-from serving.tokens import make_tokens_file
 from training.local_ray import local_ray
 
 QUESTIONS = {1: 200, 4: 100, 64: 10}  # callers -> questions of each in a round

@@ -18,6 +18,8 @@ VERBS = {
     "export": "write each policy as ONNX, checked against torch",
     "bench": "measure what each part costs on this machine",
     "paper-exchange": "play a broker on this machine, by Alpaca's interface",
+    "gateway": "run an account's only way to its broker, arm it, or ask it",
+    "kill": "stop all trading of an account, whatever else works",
     "doctor": "check the installation of this machine",
 }
 INPUT_ERROR = 2
@@ -77,10 +79,9 @@ def _run(verb: str, rest: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from cli.config import Failed, register
     from cli.errors import explain
+    from cli.verbs import Failed
 
-    register()
     root = verb.replace("-", "_")  # of the configuration and of the module
     module = import_module(f"cli.{root}")
     try:

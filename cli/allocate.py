@@ -6,11 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cli.config import AllocateConfig, verb
+from cli.config import AllocateConfig
+from cli.verbs import verb
 from market.errors import InputError
+from risk.access.errors import NotAnswered
 from serving.allocation import answer
 from serving.decisions import DecisionLog
-from serving.errors import ServingError
 from serving.local import LocalBackend
 from serving.messages import parse, to_question
 
@@ -22,7 +23,7 @@ def main(config: AllocateConfig) -> None:
     body = json.dumps(_question(config)).encode()
     try:
         said = asyncio.run(_ask(config, body))
-    except ServingError as error:
+    except NotAnswered as error:
         raise InputError(f"{error.reason.name}: {error.detail}") from error
     print(json.dumps(said, indent=1))
 

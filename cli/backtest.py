@@ -4,7 +4,8 @@ import shlex
 import sys
 
 from agents.mandates import society
-from cli.config import BacktestConfig, verb
+from cli.config import BacktestConfig
+from cli.verbs import verb
 from evaluation.study import study
 from evaluation.wording import table, verdict
 

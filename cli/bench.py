@@ -17,7 +17,8 @@ import torch
 from agents.observation import ObservationSpec
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from benchmarks.measure import Result, record, show, table
-from cli.config import BenchConfig, verb
+from cli.config import BenchConfig
+from cli.verbs import verb
 from envs.batch import BatchEnv
 from envs.market_env import MarketEnv
 from market.build import build

@@ -1,34 +1,22 @@
-"""The root schemas of the verbs, and the one place where YAML becomes typed objects."""
+"""The root schemas of the verbs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
-import brokers.config
 import serving.config
 import training.config
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from brokers.exchange.settings import ExchangeSettings
-from envs.make import CONF, register_schemas, typed
+from cli import account_config
+from envs.make import register_schemas
 from market.errors import InputError
 from training.configuration import Configuration
 
 if TYPE_CHECKING:
     from serving.blueprint import Blueprint
-
-Config = TypeVar("Config")
-
-
-class Failed(BaseException):
-    """Carries an error out of a verb; Hydra prints what it can catch, and catches Exceptions."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 @dataclass(slots=True)
@@ -213,7 +201,7 @@ def register() -> None:
     register_schemas()
     training.config.register()
     serving.config.register()
-    brokers.config.register()
+    account_config.register()
     store = ConfigStore.instance()
     store.store(name="doctor_schema", node=DoctorConfig)
     store.store(name="train_schema", node=TrainConfig)
@@ -224,27 +212,3 @@ def register() -> None:
     store.store(name="serve_schema", node=ServeConfig)
     store.store(name="allocate_schema", node=AllocateConfig)
     store.store(name="paper_exchange_schema", node=PaperExchangeConfig)
-
-
-def verb(kind: type[Config]) -> Callable[[Callable[[Config], None]], Callable[[], None]]:
-    """Turn a function of a typed configuration into a Hydra application.
-
-    Args:
-        kind: the verb's root schema; `conf/<module name>.yaml` is its root file.
-    """
-
-    def decorate(run: Callable[[Config], None]) -> Callable[[], None]:
-        def task(composed: DictConfig) -> None:
-            try:
-                run(typed(composed, kind))
-            except Exception as error:
-                raise Failed(error) from error
-
-        task.__module__ = run.__module__
-        name = run.__module__.rpartition(".")[2]
-        application: Callable[[], None] = hydra.main(
-            config_path=str(CONF), config_name=name, version_base="1.3"
-        )(task)
-        return application
-
-    return decorate

@@ -10,7 +10,7 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from envs.make import CONF
+from market.compose import CONF
 from market.errors import InputError
 
 UNKNOWN_KEY = re.compile(r"Could not override '([^']+)'")

@@ -15,7 +15,8 @@ from agents.policies import ArtefactPolicy, ChampionPolicy
 from agents.registry import artefact_of
 from agents.whole_files import write_folder
 from benchmarks.measure import show
-from cli.config import ExportConfig, verb
+from cli.config import ExportConfig
+from cli.verbs import verb
 from envs.costs import require_traded_value
 from evaluation.run_folder import open_run, room_in
 from market.build import build

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from brokers.exchange.exchange import Exchange
 from brokers.exchange.serve import address, application, listening_socket, server
-from cli.config import PaperExchangeConfig, verb
+from cli.config import PaperExchangeConfig
+from cli.verbs import verb
 from market.load import load_bars
 
 

@@ -9,7 +9,8 @@ from rich.text import Text
 from agents.registry import Registry, State
 from agents.role_log import Event
 from agents.roles import SHORT
-from cli.config import PromoteConfig, verb
+from cli.config import PromoteConfig
+from cli.verbs import verb
 from market.errors import InputError
 
 SUBVERBS = {

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from cli.config import ServeConfig, verb
+from cli.config import ServeConfig
+from cli.verbs import verb
 from market.errors import InputError
+from risk.access.tokens import load_tokens, make_tokens_file
 from serving.run import ENVIRONMENT, LOOPBACK, config_file, serving, until_stopped
-from serving.tokens import load_tokens, make_tokens_file
 from training.local_ray import local_ray
 
 TOKENS = Path("runs/tokens")  # where a random token is kept when no file is named

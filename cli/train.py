@@ -3,7 +3,8 @@
 import shlex
 import sys
 
-from cli.config import TrainConfig, verb
+from cli.config import TrainConfig
+from cli.verbs import verb
 from evaluation.wording import table, verdict
 from training.train import run
 

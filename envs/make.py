@@ -1,14 +1,9 @@
 """From `conf/` to an environment; the only module of this folder that meets Hydra."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
 
 import agents.config
 import envs.config
@@ -22,13 +17,9 @@ from envs.config import MakeEnvConfig, Window
 from envs.costs import require_traded_value
 from envs.market_env import MarketEnv
 from market.build import build
-from market.errors import InputError
-
-Config = TypeVar("Config")
+from market.compose import CONF, typed
 
 logger = logging.getLogger(__name__)
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def make_env(*overrides: str) -> MarketEnv:
@@ -65,35 +56,6 @@ def register_schemas() -> None:
     """Store the schemas of everything that an environment is built from."""
     for package in (market, risk, agents, envs):
         package.config.register()
-
-
-def typed(composed: DictConfig, kind: type[Config]) -> Config:
-    """Turn a composed configuration into its typed objects, once.
-
-    Raises:
-        InputError: if a value is out of range, or a key was added that nothing reads; names the
-            key and the value.
-    """
-    for key in _unread(composed):
-        raise InputError(f"unknown key {key}")
-    try:
-        config = hydra.utils.instantiate(composed, _convert_="object")
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    if not isinstance(config, kind):
-        raise TypeError(f"{type(config)} is not a {kind}")
-    return config
-
-
-def _unread(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys that were added (`+key=value`) to records that do not have them."""
-    kind = OmegaConf.get_type(node)
-    known = {item.name for item in fields(kind)} if is_dataclass(kind) else None
-    for key in map(str, node):
-        if known is not None and key not in known:
-            yield f"{prefix}{key}"
-        elif not OmegaConf.is_missing(node, key) and isinstance(node[key], DictConfig):
-            yield from _unread(node[key], f"{prefix}{key}.")
 
 
 def _compose(overrides: list[str]) -> MakeEnvConfig:

@@ -6,6 +6,7 @@ from risk.breakers import BreakerRules
 from risk.exits import ExitRules
 from risk.gateway.execution import ExecutionSettings
 from risk.gateway.limits import GatewayLimits
+from risk.gateway.settings import ControlSettings
 from risk.gateway.strategy import StrategyRules
 from risk.limits import Limits
 
@@ -19,3 +20,4 @@ def register() -> None:
     store.store(group="gateway", name="gateway_limits_schema", node=GatewayLimits)
     store.store(group="execution", name="execution_schema", node=ExecutionSettings)
     store.store(group="strategy", name="strategy_schema", node=StrategyRules)
+    store.store(group="control", name="control_schema", node=ControlSettings)

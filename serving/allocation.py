@@ -5,9 +5,10 @@ import math
 from datetime import date
 from typing import Any
 
+from risk.access.errors import NotAnswered, Reason
+from risk.access.strict import canonical_json
 from serving.decisions import Decision, DecisionLog, Recorded
-from serving.errors import Reason, ServingError
-from serving.messages import AllocationRequest, canonical, canonical_json
+from serving.messages import AllocationRequest, canonical
 from serving.questions import CASH, Opinion
 
 SUM_TOLERANCE = 1e-6
@@ -30,7 +31,7 @@ async def answer(log: DecisionLog, request: AllocationRequest, opinion: Opinion)
     """Return the recorded answer to a question: the first time this one, later the same again.
 
     Raises:
-        ServingError: store_failed; internal where the opinion is no allocation.
+        NotAnswered: store_failed; internal where the opinion is no allocation.
     """
     _require_whole(opinion)
     body = canonical(request)
@@ -96,5 +97,5 @@ def _require_whole(opinion: Opinion) -> None:
     """Refuse to publish what is no allocation: fractions of NAV with cash, a sum of 1."""
     total = math.fsum(opinion.weights.values())  # NaN and infinity end here as well
     if CASH not in opinion.weights or not abs(total - 1.0) <= SUM_TOLERANCE:
-        raise ServingError(Reason.internal, f"weights sum to {total}, with CASH it must be 1")
+        raise NotAnswered(Reason.internal, f"weights sum to {total}, with CASH it must be 1")
     date.fromisoformat(opinion.as_of)

@@ -94,16 +94,3 @@ class Health(_Answer):
     """The process, or its model, is there."""
 
     status: str
-
-
-class Problem(_Answer):
-    """Which rule refused, and what it saw."""
-
-    code: str
-    reason: str
-
-
-class Refusal(_Answer):
-    """Every answer that is no answer."""
-
-    error: Problem

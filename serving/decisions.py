@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from risk.access.errors import NotAnswered, Reason
 from serving.decision_file import connect, open_file
-from serving.errors import Reason, ServingError
 
 MAX_BATCH = 256
 _KNOWN_EXPLANATIONS = 4096
@@ -109,7 +109,7 @@ class DecisionLog:
         since (a promotion that was rolled back), it takes its place again.
 
         Raises:
-            ServingError: store_failed where the file is locked, full or damaged.
+            NotAnswered: store_failed where the file is locked, full or damaged.
         """
         explanation = self._explanation_text(decision)
         text = json.dumps(decision.answer, allow_nan=False)
@@ -276,8 +276,8 @@ def _roll_back(db: sqlite3.Connection) -> None:
             db.execute("ROLLBACK")
 
 
-def _refusal(error: sqlite3.Error) -> ServingError:
-    return ServingError(Reason.store_failed, f"the decision cannot be recorded: {error}")
+def _refusal(error: sqlite3.Error) -> NotAnswered:
+    return NotAnswered(Reason.store_failed, f"the decision cannot be recorded: {error}")
 
 
 def _now() -> str:

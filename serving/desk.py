@@ -21,8 +21,8 @@ from market.calendar import execution_window_end, last_completed, next_session, 
 from market.dataset import Dataset
 from market.errors import InputError
 from market.freshness import data_age, require_complete
+from risk.access.errors import NotAnswered, Reason
 from risk.breaches import breaches
-from serving.errors import Reason, ServingError
 from serving.explain import explain
 from serving.questions import CASH, Opinion
 from serving.settings import DeskSettings
@@ -90,14 +90,14 @@ class Desk:
             now: with its time zone.
 
         Raises:
-            ServingError: if there is no such session, or its data are not there.
+            NotAnswered: if there is no such session, or its data are not there.
         """
         dates = self._data.bars.dates
         last, completed = dates[-1], last_completed(self._exchange, now)
         if as_of is None:
             age = data_age(last, self._exchange, now)
             if age > self._settings.max_age:
-                raise ServingError(
+                raise NotAnswered(
                     Reason.stale_data,
                     f"the data end with {last}, {age} sessions before the last completed one, "
                     f"{completed}; name a session with as_of, or bring the data up to date",
@@ -106,23 +106,23 @@ class Desk:
             return len(dates) - 1 if age >= 0 else int(np.searchsorted(dates, completed))
         day = np.datetime64(as_of, "D")
         if day > completed:
-            raise ServingError(
+            raise NotAnswered(
                 Reason.outside_the_data, f"as_of {day} has not closed; {completed} is the last"
             )
         if day < dates[self._first]:
-            raise ServingError(
+            raise NotAnswered(
                 Reason.outside_the_data,
                 f"as_of {day} lies before {dates[self._first]}, the first session after training",
             )
         if not len(sessions(self._exchange, day, day)):
             after = next_session(self._exchange, day)
-            raise ServingError(
+            raise NotAnswered(
                 Reason.not_a_session,
                 f"as_of {day} is no session of {self._exchange}; the next one is {after}",
             )
         row = int(np.searchsorted(dates, day))
         if row == len(dates) or dates[row] != day:
-            raise ServingError(
+            raise NotAnswered(
                 Reason.stale_data,
                 f"there are no data of {day}; they end with {last}",
                 self._settings.retry_data_s,
@@ -137,7 +137,7 @@ class Desk:
         """Return what the agents ask for at the close of a session.
 
         Raises:
-            ServingError: if the session's data are not whole.
+            NotAnswered: if the session's data are not whole.
         """
         started = time.perf_counter()
         made = self._opinions.get(row)
@@ -156,7 +156,7 @@ class Desk:
         try:
             require_complete(bars, row)
         except InputError as error:
-            raise ServingError(
+            raise NotAnswered(
                 Reason.missing_data, str(error), self._settings.retry_data_s
             ) from error
         i = row - self._first

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.middleware import Middleware
 
-from serving.errors import RETRY_AFTER_S, Reason
+from risk.access.errors import RETRY_AFTER_S, Reason
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -64,7 +64,7 @@ class Opinion:
 class Backend(Protocol):
     """Whatever answers questions: a desk in this process, or replicas behind Ray Serve.
 
-    Every method raises `serving.errors.ServingError` for a question that it cannot answer.
+    Every method raises `risk.access.errors.NotAnswered` for a question that it cannot answer.
     """
 
     async def opinion(self, question: Question) -> Opinion:

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from agents.manifest import Contents
 from market.features import FeatureSpec
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.questions import Opinion, Question
 from serving.routing import ModelRole, Wanted, described, in_shadow, role_for
 from serving.sources import Snapshot, Universe
@@ -100,7 +100,7 @@ class ServeBackend:
         try:
             self._wanted = await _awaited(self._sources.wanted.remote, WANTED_S)
             self._confirmed = time.monotonic()
-        except ServingError as error:
+        except NotAnswered as error:
             logger.warning("the ingress cannot learn what is wanted: %s", error)
 
     async def opinion(self, question: Question) -> Opinion:
@@ -127,7 +127,7 @@ class ServeBackend:
             found: str | None = await _awaited(
                 self._roles[ModelRole.champion].unready.remote, STATUS_S
             )
-        except ServingError as error:
+        except NotAnswered as error:
             return error.detail
         return found
 
@@ -141,13 +141,13 @@ class ServeBackend:
     def _current(self) -> Wanted:
         silent = time.monotonic() - self._confirmed
         if self._wanted is None or silent > self._stale_model_s:
-            raise ServingError(Reason.stale_model, "nobody can say which model is the champion")
+            raise NotAnswered(Reason.stale_model, "nobody can say which model is the champion")
         return self._wanted
 
     async def _ask(self, role: ModelRole, question: Question) -> Opinion:
         handle = self._roles.get(role)
         if handle is None:
-            raise ServingError(Reason.no_model, f"there is no place for a {role.value} here")
+            raise NotAnswered(Reason.no_model, f"there is no place for a {role.value} here")
         opinion: Opinion = await _awaited(
             lambda: handle.opinion.remote(question), self._answer_s, ATTEMPTS
         )
@@ -160,7 +160,7 @@ async def _awaited(
     """Return the value of a call, asking again where a replica died with it.
 
     Raises:
-        ServingError: as the value, or because the call failed.
+        NotAnswered: as the value, or because the call failed.
     """
     for attempt in range(attempts):
         try:
@@ -169,7 +169,7 @@ async def _awaited(
         except RayActorError as error:
             logger.warning("a replica failed: %s", type(error).__name__)
             if attempt + 1 == attempts:
-                raise ServingError(Reason.replica_failed, "a replica failed") from error
+                raise NotAnswered(Reason.replica_failed, "a replica failed") from error
         except Exception as error:
             raise _failure(error, timeout_s) from error
     raise AssertionError("the last attempt returns or raises")
@@ -180,26 +180,26 @@ def _fetched(reference: ray.ObjectRef) -> Any:
     try:
         return ray.get(reference, timeout=LOADED_S)
     except RayError as error:
-        raise ServingError(
+        raise NotAnswered(
             Reason.replica_failed, "the sources were lost while they were read"
         ) from error
 
 
 def _value(answer: Any) -> Any:
-    if isinstance(answer, ServingError):
+    if isinstance(answer, NotAnswered):
         raise answer
     return answer
 
 
-def _failure(error: Exception, timeout_s: float) -> ServingError:
+def _failure(error: Exception, timeout_s: float) -> NotAnswered:
     """Name the failure of a call; a defect of ours is logged with its traceback."""
-    if isinstance(error, ServingError):
+    if isinstance(error, NotAnswered):
         return error
     if isinstance(error, TimeoutError):
-        return ServingError(Reason.too_slow, f"no answer within {timeout_s:g} s")
+        return NotAnswered(Reason.too_slow, f"no answer within {timeout_s:g} s")
     if isinstance(error, BackPressureError):
-        return ServingError(Reason.busy, "too many questions are waiting")
+        return NotAnswered(Reason.busy, "too many questions are waiting")
     if isinstance(error, RayActorError | RayServeException):
-        return ServingError(Reason.replica_failed, "no replica could be reached")
+        return NotAnswered(Reason.replica_failed, "no replica could be reached")
     logger.error("a replica failed with a defect", exc_info=error)
-    return ServingError(Reason.replica_failed, "a replica failed; its log says why")
+    return NotAnswered(Reason.replica_failed, "a replica failed; its log says why")

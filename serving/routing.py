@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.questions import Question
 
 
@@ -41,10 +41,10 @@ def role_for(question: Question, wanted: Wanted) -> ModelRole:
     """Return whose answer an account gets: the challenger's for its share of the accounts.
 
     Raises:
-        ServingError: if there is no champion.
+        NotAnswered: if there is no champion.
     """
     if wanted.champion is None:
-        raise ServingError(Reason.no_model, "no champion was promoted: see tercet promote")
+        raise NotAnswered(Reason.no_model, "no champion was promoted: see tercet promote")
     tried = wanted.challenger is not None and question.account is not None
     if tried and question.account is not None and place(question.account, wanted.share):
         return ModelRole.challenger

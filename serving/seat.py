@@ -17,8 +17,8 @@ from agents.artefact import Artefact, parse
 from envs.batch import EnvSettings
 from market.errors import InputError
 from market.suggest import nearest
+from risk.access.errors import NotAnswered, Reason
 from serving.desk import Desk
-from serving.errors import Reason, ServingError
 from serving.questions import Opinion, Question
 from serving.routing import ModelRole, Wanted
 from serving.settings import DeskSettings
@@ -57,7 +57,7 @@ class Model:
         """Return the desk of a universe, opening it first where that must be.
 
         Raises:
-            ServingError: if a name is unknown, or the universe cannot be used.
+            NotAnswered: if a name is unknown, or the universe cannot be used.
         """
         found = self.at_hand(universe)
         if found is not None:
@@ -67,7 +67,7 @@ class Model:
         for symbol in universe:
             if symbol not in known:
                 hint = nearest(symbol, known)
-                raise ServingError(Reason.unknown_symbol, f"universe: no {symbol}{hint}")
+                raise NotAnswered(Reason.unknown_symbol, f"universe: no {symbol}{hint}")
         ordered = tuple(symbol for symbol in known if symbol in set(universe))
         with self._opening:
             found = self._others.get(universe)
@@ -107,7 +107,7 @@ class Seat:
         self._exchange, self._cash_rate, self._clock = exchange, cash_rate, clock
         self._model: Model | None = None
         self._wanted: Wanted | None = None
-        self._problem: ServingError | None = None  # why what is wanted cannot be served
+        self._problem: NotAnswered | None = None  # why what is wanted cannot be served
         self._confirmed = -float("inf")  # monotonic time at which the wanted was last known
         self._following = threading.Lock()
 
@@ -116,13 +116,13 @@ class Seat:
         with self._following:
             try:
                 wanted = self._sources.wanted()
-            except ServingError as error:
+            except NotAnswered as error:
                 logger.warning("%s cannot learn what is wanted: %s", self.role.value, error)
                 return
             try:
                 self._load(wanted)
-            except (ServingError, InputError) as error:
-                self._problem = _as_serving_error(error)
+            except (NotAnswered, InputError) as error:
+                self._problem = _as_not_answered(error)
                 logger.error("%s cannot be loaded: %s", self.role.value, error)
             else:
                 self._problem = None
@@ -137,14 +137,14 @@ class Seat:
             return False
         try:
             return desk.known(desk.row(question.as_of, self._clock()))
-        except ServingError:
+        except NotAnswered:
             return True  # a refusal is quick too
 
     def opinion(self, question: Question) -> Opinion:
         """Return the answer to a question.
 
         Raises:
-            ServingError: if there is no whole and current model, or no such answer.
+            NotAnswered: if there is no whole and current model, or no such answer.
         """
         model = self._current()
         desk, now = model.desk_for(question.universe), self._clock()
@@ -154,7 +154,7 @@ class Seat:
         """Return why no question can be answered now, or None."""
         try:
             self._current()
-        except ServingError as error:
+        except NotAnswered as error:
             return error.detail
         return None
 
@@ -174,16 +174,16 @@ class Seat:
         """Return the model where it may answer.
 
         Raises:
-            ServingError: if none is wanted or loaded, what is wanted cannot be loaded, or it is
+            NotAnswered: if none is wanted or loaded, what is wanted cannot be loaded, or it is
                 too long ago that anybody said what is wanted.
         """
         if self._problem is not None:
             raise self._problem.again()
         silent = time.monotonic() - self._confirmed
         if self._model is None:
-            raise ServingError(Reason.no_model, f"there is no {self.role.value}")
+            raise NotAnswered(Reason.no_model, f"there is no {self.role.value}")
         if silent > self._settings.stale_model_s:
-            raise ServingError(
+            raise NotAnswered(
                 Reason.stale_model,
                 f"for {silent:.0f} s nobody could say which model is the {self.role.value}",
             )
@@ -222,12 +222,12 @@ class Seat:
         desk = Desk(
             trained, snapshot.data, self._settings, self._env, self._exchange, self._cash_rate
         )
-        with suppress(ServingError):  # the first caller of the day need not wait; refused anyway
+        with suppress(NotAnswered):  # the first caller of the day need not wait; refused anyway
             desk.opinion(desk.last_row, self._clock())
         return Model(trained, snapshot.version, desk, desk_of)
 
 
-def _as_serving_error(error: ServingError | InputError) -> ServingError:
-    if isinstance(error, ServingError):
+def _as_not_answered(error: NotAnswered | InputError) -> NotAnswered:
+    if isinstance(error, NotAnswered):
         return error
-    return ServingError(Reason.stale_model, str(error))
+    return NotAnswered(Reason.stale_model, str(error))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from risk.access.settings import GuardSettings
+
 
 @dataclass(slots=True)
 class DeskSettings:
@@ -41,23 +43,11 @@ class PlacementSettings:
 
 
 @dataclass(slots=True)
-class WebSettings:
-    """What one HTTP ingress takes on; nothing here can be switched off."""
+class WebSettings(GuardSettings):
+    """What one HTTP ingress takes on; a question with every name of the universe has ~1 MB."""
 
-    max_body_bytes: int  # of a question with every name of the universe: ~1 MB
-    max_depth: int  # of nested JSON brackets; a question has 3
-    max_in_flight: int  # requests in work at once; more are told to come back
-    requests_per_minute: int  # of one token
-    failures_per_minute: int  # without a valid token, of all callers together
-    body_timeout_s: float  # for a body to arrive
     request_timeout_s: float  # for an answer to be found
     max_shadows: int  # challenger's answers in work at once; more are not recorded
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"serving.web.{name} must be a positive number, was {value}")
 
 
 @dataclass(slots=True)

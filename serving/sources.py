@@ -16,7 +16,7 @@ from market.errors import InputError
 from market.features import FeatureSpec
 from market.load import MarketConfig
 from market.quality import QualityRules
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.routing import Wanted
 
 DATASETS_KEPT = 8  # of several universes; each holds all features of its names
@@ -40,7 +40,7 @@ class Sources(Protocol):
         """Return what is to be served now; cheap enough for every second.
 
         Raises:
-            ServingError: if that cannot be known.
+            NotAnswered: if that cannot be known.
         """
         ...
 
@@ -48,7 +48,7 @@ class Sources(Protocol):
         """Return the verified bytes of an artefact.
 
         Raises:
-            ServingError: if it is missing, damaged or not signed.
+            NotAnswered: if it is missing, damaged or not signed.
         """
         ...
 
@@ -56,7 +56,7 @@ class Sources(Protocol):
         """Return the market, featurised by a policy's own record.
 
         Raises:
-            ServingError: if the data cannot be used.
+            NotAnswered: if the data cannot be used.
         """
         ...
 
@@ -83,7 +83,7 @@ class OwnSources:
         self._market, self._quality = market, quality
         self._contents: OrderedDict[str, Contents] = OrderedDict()
         self._snapshots: OrderedDict[tuple[str, str, Universe], Snapshot] = OrderedDict()
-        self._refused: tuple[str, ServingError] | None = None  # the version of the data, and why
+        self._refused: tuple[str, NotAnswered] | None = None  # the version of the data, and why
         self._building = threading.Lock()
         if isinstance(policy, ArtefactPolicy):  # a folder is read once: what it holds may not move
             fixed = read_verified(Path(policy.path), self._public_key)
@@ -103,7 +103,7 @@ class OwnSources:
             if champion is None:
                 raise InputError("there is no champion yet: tercet promote path=<artefact> reason=")
             self.contents(champion)
-        except ServingError as error:
+        except NotAnswered as error:
             raise InputError(error.detail) from error
 
     def forget_refusals(self) -> None:
@@ -118,7 +118,7 @@ class OwnSources:
         try:
             state = Registry(Path(self._policy.registry)).state()
         except InputError as error:
-            raise ServingError(Reason.stale_model, str(error)) from error
+            raise NotAnswered(Reason.stale_model, str(error)) from error
         champion = None if state.champion is None else state.champion.sha256
         challenger = None if state.challenger is None else state.challenger.sha256
         return Wanted(champion, challenger, state.share, version)
@@ -136,7 +136,7 @@ class OwnSources:
                     self._public_key
                 )
             except InputError as error:
-                raise ServingError(Reason.stale_model, str(error)) from error
+                raise NotAnswered(Reason.stale_model, str(error)) from error
             self._contents[sha256] = found
             if len(self._contents) > ARTEFACTS_KEPT:
                 self._contents.popitem(last=False)
@@ -165,8 +165,8 @@ class OwnSources:
             return build(narrowed(self._market, universe), self._quality, features)
         except InputError as error:
             if universe is not None:
-                raise ServingError(Reason.invalid, str(error)) from error
-            refusal = ServingError(Reason.bad_data, str(error))
+                raise NotAnswered(Reason.invalid, str(error)) from error
+            refusal = NotAnswered(Reason.bad_data, str(error))
             self._refused = version, refusal  # nobody reads bad files every second
             raise refusal from error
 

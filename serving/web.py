@@ -1,11 +1,10 @@
 """The HTTP service: routes, and what is done before and after a replica answers.
 
 `make_app` gives an ASGI application of three layers: `Counted` counts every answer and catches
-what nobody expected, `serving.guard.Guard` decides who comes in, FastAPI answers.
+what nobody expected, `risk.access.guard.Guard` decides who comes in, FastAPI answers.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -17,40 +16,39 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from serving import messages, openapi
+from risk.access import openapi
+from risk.access.errors import NotAnswered, Reason
+from risk.access.guard import Guard, path_of
+from risk.access.refusals import (
+    ALWAYS_SENT,
+    REFUSED,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    add_refusals,
+    failure,
+    json_response,
+)
+from risk.access.routes import label
+from risk.access.tokens import Tokens
+from serving import messages
 from serving.allocation import answer, distance
 from serving.answers import Allocation, Health, Models, RecordedAllocation
 from serving.decisions import DecisionLog, Recorded
-from serving.errors import Reason, ServingError
-from serving.guard import (
-    REFUSED,
-    App,
-    Guard,
-    Message,
-    Receive,
-    RefusalResponse,
-    Scope,
-    Send,
-    path_of,
-)
 from serving.metrics import Metrics
 from serving.questions import Backend, Question
-from serving.routes import label
+from serving.routes import ROUTES
 from serving.settings import WebSettings
-from serving.tokens import Tokens
 
 logger = logging.getLogger(__name__)
 
 READINESS_KEPT_S = 0.5  # readiness is open to everybody: nobody can make it ask more often
 STATUS_HEADER = "Decision-Status"
 _CLIENT_GONE = 499
-_ALWAYS_SENT = [
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-]
 T = TypeVar("T")
 
 
@@ -83,15 +81,15 @@ class Service:
         if recorded.new:
             self._metrics.decided(opinion.model["sha256"])
             self._start_shadow(replace(question, as_of=opinion.as_of), recorded)
-        return _json(recorded.answer, {STATUS_HEADER: recorded.status(datetime.now(UTC))})
+        return json_response(recorded.answer, {STATUS_HEADER: recorded.status(datetime.now(UTC))})
 
     async def decision(self, decision_id: str) -> Response:
         """Return a recorded decision with its explanation."""
         found = await self._in_time(self._log.get(decision_id))
         if found is None:
-            raise ServingError(Reason.not_found, "there is no decision of this id")
+            raise NotAnswered(Reason.not_found, "there is no decision of this id")
         recorded, explanation = found
-        return _json(
+        return json_response(
             {
                 **recorded.answer,
                 "account": recorded.account,
@@ -104,7 +102,7 @@ class Service:
 
     async def models(self) -> Response:
         """Return which models are loaded or wanted."""
-        return _json({"models": await self._in_time(self._backend.models())})
+        return json_response({"models": await self._in_time(self._backend.models())})
 
     async def refresh(self) -> Response:
         """Look at the registry and at the data now, then return the models."""
@@ -113,7 +111,7 @@ class Service:
 
     async def healthz(self) -> Response:
         """Return that this process answers."""
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def readyz(self) -> Response:
         """Return that questions are answered now, or why not."""
@@ -121,17 +119,17 @@ class Service:
             self._ask_again_at = time.monotonic() + READINESS_KEPT_S
             try:
                 self._unready = await self._in_time(self._backend.unready())
-            except ServingError as error:
+            except NotAnswered as error:
                 self._unready = error.detail
         if self._unready is not None:
-            raise ServingError(Reason.not_ready, self._unready)
-        return _json({"status": "ready"})
+            raise NotAnswered(Reason.not_ready, self._unready)
+        return json_response({"status": "ready"})
 
     async def metrics(self) -> Response:
         """Return the metrics of this process for Prometheus."""
         try:
             models = await self._in_time(self._backend.models())
-        except ServingError:
+        except NotAnswered:
             models = []  # the other numbers matter most when the models are away
         return Response(self._metrics.text(models), media_type=CONTENT_TYPE_LATEST)
 
@@ -146,7 +144,7 @@ class Service:
             async with asyncio.timeout(limit):
                 return await work
         except TimeoutError:
-            raise ServingError(Reason.too_slow, f"no answer within {limit:g} s") from None
+            raise NotAnswered(Reason.too_slow, f"no answer within {limit:g} s") from None
 
     def _start_shadow(self, question: Question, recorded: Recorded) -> None:
         """Ask the challenger in the background; nobody who asked waits for it."""
@@ -194,18 +192,18 @@ class Counted:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                message["headers"] = [*message["headers"], *_ALWAYS_SENT]
+                message["headers"] = [*message["headers"], *ALWAYS_SENT]
             await send(message)
 
         try:
             await self._app(scope, receive, noted)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], label(path_of(scope)))
+            logger.exception("%s %s failed", scope["method"], label(ROUTES, path_of(scope)))
             if code == _CLIENT_GONE:
-                await _failure()(scope, receive, noted)
+                await failure()(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - started
-            self._metrics.answered(label(path_of(scope)), str(code), seconds)
+            self._metrics.answered(label(ROUTES, path_of(scope)), str(code), seconds)
             if code == Reason.not_ready.status:
                 self._metrics.unavailable(scope.get(REFUSED, "unknown"))
 
@@ -230,11 +228,9 @@ def make_app(backend: Backend, log: DecisionLog, settings: WebSettings, tokens: 
     api = FastAPI(
         openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
     )
-    api.add_exception_handler(ServingError, _refused)
-    api.add_exception_handler(HTTPException, _refused)
-    api.add_exception_handler(Exception, _failed)
+    add_refusals(api)
     _add_routes(api, service)
-    return Counted(Guard(api, tokens, settings), metrics)
+    return Counted(Guard(api, tokens, settings, ROUTES), metrics)
 
 
 def _add_routes(api: FastAPI, service: Service) -> None:
@@ -251,41 +247,13 @@ def _add_routes(api: FastAPI, service: Service) -> None:
     api.get("/healthz", response_model=Health)(service.healthz)
     api.get("/readyz", response_model=Health)(service.readyz)
     api.get("/metrics", response_class=Response)(service.metrics)
-    document = openapi.encoded(openapi.description(api, version("tercet")))
-
-    async def described() -> Response:
-        return Response(document, media_type="application/json")
-
-    async def page() -> Response:
-        return openapi.page()
-
-    async def asset(asset: str) -> Response:
-        return await asyncio.to_thread(openapi.asset, asset)
-
-    for path, shown in (("/openapi.json", described), ("/docs", page), ("/docs/{asset}", asset)):
-        api.get(path, include_in_schema=False)(shown)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    """Answer a refusal in its one form; what FastAPI refuses by itself is a wrong request."""
-    if isinstance(error, ServingError):
-        if error.reason is Reason.internal:
-            logger.error("an answer was withheld: %s", error.detail)
-        return RefusalResponse(error)
-    assert isinstance(error, HTTPException), "registered for these two"
-    return RefusalResponse(ServingError(Reason.bad_request, error.detail))
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    """Answer what nobody expected; the exception itself goes on to `Counted`, which logs it."""
-    return _failure()
-
-
-def _failure() -> RefusalResponse:
-    reason = "the service failed; its log says why"
-    return RefusalResponse(ServingError(Reason.internal, reason))
-
-
-def _json(record: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    content = json.dumps(record, allow_nan=False, separators=(",", ":"))
-    return Response(content, media_type="application/json", headers=headers)
+    openapi.add_pages(
+        api,
+        openapi.description(
+            api,
+            version("tercet"),
+            "The daily allocation of a society of portfolio agents.",
+            ROUTES,
+            {"/v1/allocations": messages.AllocationRequest},
+        ),
+    )

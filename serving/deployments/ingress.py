@@ -7,11 +7,11 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from risk.access.tokens import load_tokens
 from serving.decisions import DecisionLog
 from serving.remote import ServeBackend
 from serving.routing import ModelRole
 from serving.settings import ServingSettings
-from serving.tokens import load_tokens
 from serving.web import make_app
 
 

@@ -9,7 +9,7 @@ import torch
 from ray.serve.handle import DeploymentHandle
 
 from envs.batch import EnvSettings
-from serving.errors import ServingError
+from risk.access.errors import NotAnswered
 from serving.questions import Opinion, Question
 from serving.remote import RemoteSources
 from serving.routing import ModelRole
@@ -52,13 +52,13 @@ class PolicyReplica:
         self._follower = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._follower.start()
 
-    async def opinion(self, question: Question) -> Opinion | ServingError:
+    async def opinion(self, question: Question) -> Opinion | NotAnswered:
         """Return the answer, or why there is none."""
         try:
             if self._seat.ready_for(question):
                 return self._seat.opinion(question)
             return await asyncio.to_thread(self._seat.opinion, question)
-        except ServingError as error:
+        except NotAnswered as error:
             return error
 
     async def status(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from agents.policies import ArtefactPolicy, ChampionPolicy
 from market.features import FeatureSpec
 from market.load import MarketConfig
 from market.quality import QualityRules
-from serving.errors import ServingError
+from risk.access.errors import NotAnswered
 from serving.routing import Wanted
 from serving.sources import ARTEFACTS_KEPT, DATASETS_KEPT, OwnSources, Universe
 
@@ -34,27 +34,27 @@ class SourcesReplica:
         self._stored: OrderedDict[int, tuple[Any, ray.ObjectRef]] = OrderedDict()
         self._storing = threading.Lock()
 
-    def wanted(self) -> Wanted | ServingError:
+    def wanted(self) -> Wanted | NotAnswered:
         """Return what is to be served now."""
         try:
             return self._own.wanted()
-        except ServingError as error:
+        except NotAnswered as error:
             return error
 
-    def contents(self, sha256: str) -> list[ray.ObjectRef] | ServingError:
+    def contents(self, sha256: str) -> list[ray.ObjectRef] | NotAnswered:
         """Return a reference to the verified bytes of an artefact."""
         try:
             return [self._reference(self._own.contents(sha256))]
-        except ServingError as error:
+        except NotAnswered as error:
             return error
 
     def snapshot(
         self, features: str, universe: Universe
-    ) -> tuple[str, ray.ObjectRef] | ServingError:
+    ) -> tuple[str, ray.ObjectRef] | NotAnswered:
         """Return the version of the data and a reference to them."""
         try:
             found = self._own.snapshot(FeatureSpec.from_json(features), universe)
-        except ServingError as error:
+        except NotAnswered as error:
             return error
         return found.version, self._reference(found.data)
 

@@ -12,8 +12,9 @@ from agents import artefact
 from agents.policies import ArtefactPolicy
 from benchmarks import untrained
 from benchmarks.parity import Weights, compared, run, serving_side, training_side
-from cli.config import CONF, BenchConfig, register
-from envs.make import typed
+from cli.config import BenchConfig, register
+from market.compose import CONF
+from market.compose import typed
 from market.build import build
 from serving.local import LocalBackend
 from serving.sources import OwnSources

@@ -4,7 +4,8 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from cli.config import CONF, register
+from cli.config import register
+from market.compose import CONF
 
 # Groups that are composed into an agent, and where.
 WITHIN_AN_AGENT = {"limits", "exits", "breakers", "reward"}
@@ -14,6 +15,12 @@ NEEDS = {
     "policy/artefact": ("policy.path=nowhere",),
     "policy/fixed": ("policy.weights={AAPL:0.5}",),
     "bench": ("subverb=all",),
+    "gateway": ("subverb=''",),
+}
+ROOTS = {
+    "policy": "backtest",
+    "serving": "serve",
+    **dict.fromkeys(("broker", "control", "execution", "gateway", "strategy"), "gateway"),
 }
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 
@@ -23,11 +30,13 @@ def command(file: str) -> tuple[str, ...]:
     group, _, choice = file.rpartition("/")
     if not group:
         return (file, *NEEDS.get(file, ()))
-    root = {"policy": "backtest", "serving": "serve", "broker": "doctor"}.get(group, "train")
+    root = ROOTS.get(group, "train")
     if group in WITHIN_AN_AGENT:
         return (root, f"{group}@agents.balanced.{group}={choice}")
     if group == "agent":
         return (root, "agents=five" if choice in FIVE else f"agents={choice}")
+    if root == "gateway":
+        return (root, f"{group}={choice}", *NEEDS[root])
     return (root, f"{group}={choice}", *NEEDS.get(file, ()))
 
 

@@ -14,9 +14,9 @@ from agents.onnx_export import TOLERANCE
 from agents.registry import Registry
 from benchmarks import untrained
 from cli import export
-from cli.config import CONF, TrainConfig, register
-from envs.make import typed
+from cli.config import TrainConfig, register
 from market.build import build
+from market.compose import CONF, typed
 from training.train import make_society
 
 SMALL = ("market=synthetic", "market.assets=5", "market.sessions=700")

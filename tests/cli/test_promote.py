@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from agents.manifest import PARAMETERS, identity
 from agents.registry import Registry
 from benchmarks import untrained
-from cli.config import CONF, TrainConfig, register
+from cli.config import TrainConfig, register
 from cli.promote import SUBVERBS, TAKES
 from cli.words import as_typed
-from envs.make import typed
 from market.build import build
+from market.compose import CONF, typed
 from training.train import make_society
 
 MARKET = ("market=synthetic", "market.cache=null", "market.assets=4", "market.sessions=900")

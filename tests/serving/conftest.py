@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from risk.access.errors import NotAnswered
+from risk.access.tokens import Role, Tokens
 from serving.decisions import DecisionLog
-from serving.errors import ServingError
 from serving.questions import CASH, Opinion, Question
 from serving.settings import WebSettings
-from serving.tokens import Role, Tokens
 
 SYMBOLS = ("AAPL", "BRK.B", "MSFT", "XOM")
 CHAMPION, CHALLENGER = "a" * 64, "b" * 64
@@ -72,7 +72,7 @@ class PlainBackend:
         return opinion_of(question, self.shadow_sha256)
 
     async def models(self) -> list[dict[str, Any]]:
-        if isinstance(self.problem, ServingError):
+        if isinstance(self.problem, NotAnswered):
             raise self.problem
         model = {"role": "champion", "sha256": self.sha256, "wanted": self.sha256}
         return [{**model, "problem": self.why_unready, "share": 1.0}]
@@ -291,8 +291,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     import hydra
 
     from cli.config import TrainConfig, register
-    from envs.make import CONF, typed
     from market.build import build
+    from market.compose import CONF, typed
 
     register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

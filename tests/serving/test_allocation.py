@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from risk.access.errors import NotAnswered, Reason
 from serving.allocation import answer, decision_id, distance
 from serving.decisions import DecisionLog
-from serving.errors import Reason, ServingError
 from serving.messages import parse
 from serving.questions import Opinion, Question
 
@@ -67,7 +67,7 @@ def test_an_answer_once_given_is_kept_whatever_the_model_says_later(
 def test_weights_that_are_no_whole_are_not_published(
     log: DecisionLog, opinion: Opinion, weights: dict[str, float]
 ) -> None:
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         asyncio.run(answer(log, QUESTION, replace(opinion, weights=weights)))
     assert caught.value.reason is Reason.internal
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.errors import InputError
+from risk.access.errors import NotAnswered, Reason
 from serving.decision_file import BUSY_TIMEOUT_S
 from serving.decisions import Decision, DecisionLog, Recorded
-from serving.errors import Reason, ServingError
 
 DAY = "2022-12-28"
 
@@ -169,7 +169,7 @@ def test_shadows_are_kept_beside_the_decision_and_a_wrong_one_harms_nobody(
 
     recorded, wrong, *right = asyncio.run(several())
     assert isinstance(recorded, Recorded) and recorded.new
-    assert isinstance(wrong, ServingError)
+    assert isinstance(wrong, NotAnswered)
     assert right == [None, None]
     expected = {"model_sha256": "b", "weights": {"CASH": 1.0}, "distance": 0.5}
     assert asyncio.run(log.shadows("1")) == [expected]
@@ -208,7 +208,7 @@ def test_a_locked_file_is_an_error_with_its_reason_and_later_works_again(log: De
     other = sqlite3.connect(log.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
-    with pytest.raises(ServingError, match="locked") as caught:
+    with pytest.raises(NotAnswered, match="locked") as caught:
         record(log, decision("1"))
     assert caught.value.reason is Reason.store_failed
     assert caught.value.retry_after is not None
@@ -222,14 +222,14 @@ def test_a_locked_file_is_an_error_with_its_reason_and_later_works_again(log: De
 def test_a_full_disk_is_an_error_with_its_reason_and_later_works_again(tmp_path: Path) -> None:
     script = PROCESS + (
         "import resource\n"
-        "from serving.errors import ServingError\n"
+        "from risk.access.errors import NotAnswered\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, hard))\n"
         "failed = kept = 0\n"
         "for i in range(40):\n"
         "    try: run(log, [decision(f'{i}-{k}' * 50, f'f{k}') for k in range(4)]); kept += 1\n"
-        "    except ServingError as e: failed += 1; assert e.reason.status == 503, e\n"
+        "    except NotAnswered as e: failed += 1; assert e.reason.status == 503, e\n"
         "assert kept and failed, (kept, failed)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
         "run(log, [decision('after')]); log.close()"

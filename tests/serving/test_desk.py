@@ -10,8 +10,8 @@ import pytest
 from agents import artefact
 from market.bars import Bars
 from market.errors import InputError
+from risk.access.errors import NotAnswered, Reason
 from serving.desk import Desk
-from serving.errors import Reason, ServingError
 from serving.questions import CASH
 
 
@@ -25,8 +25,8 @@ def open_desk(world: Any, data: Any) -> Desk:
     return Desk(trained, data, world.serving.desk, world.config.env, "XNYS", 0.0)
 
 
-def refusal(desk: Desk, as_of: str | None, now: datetime) -> ServingError:
-    with pytest.raises(ServingError) as caught:
+def refusal(desk: Desk, as_of: str | None, now: datetime) -> NotAnswered:
+    with pytest.raises(NotAnswered) as caught:
         desk.row(as_of, now)
     return caught.value
 
@@ -119,7 +119,7 @@ def spoiled(bars: Bars, row: int, **fields: Any) -> Bars:
 def test_a_listed_name_without_a_price_refuses_the_session_and_no_other(world: Any) -> None:
     data = replace(world.data, bars=spoiled(world.data.bars, len(world.data.bars.dates) - 1))
     desk = open_desk(world, data)
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         desk.opinion(desk.last_row, world.now)
     assert caught.value.reason is Reason.missing_data
     assert world.data.bars.symbols[2] in caught.value.detail

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import Reason, ServingError
-from serving.guard import require_shallow
-from serving.routes import ROUTES, Route, routes_at
-from serving.tokens import Role
+from risk.access.errors import NotAnswered, Reason
+from risk.access.guard import require_shallow
+from risk.access.routes import Route, routes_at
+from risk.access.tokens import Role
+from serving.routes import ROUTES
 
 PATHS = [(route, route.path.replace("{decision_id}", "0" * 64)) for route in ROUTES]
 CLOSED = [(r, path.replace("{asset}", "start.js")) for r, path in PATHS if r.role is not None]
@@ -212,7 +213,7 @@ def test_depth_is_that_of_the_nesting_and_not_of_the_text(value: Any, deepest: i
     if depth(value) <= deepest:
         require_shallow(body, deepest)
     else:
-        with pytest.raises(ServingError) as caught:
+        with pytest.raises(NotAnswered) as caught:
             require_shallow(body, deepest)
         assert caught.value.reason is Reason.bad_request
 
@@ -289,4 +290,4 @@ def test_a_websocket_is_closed_unheard(shop: Any) -> None:
 
 def test_every_path_of_the_table_leads_to_its_own_route_only() -> None:
     for route, path in PATHS:
-        assert [r.path for r in routes_at(path.replace("{asset}", "x"))] == [route.path]
+        assert [r.path for r in routes_at(ROUTES, path.replace("{asset}", "x"))] == [route.path]

@@ -10,7 +10,7 @@ import pytest
 
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from agents.registry import Registry
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.questions import Opinion, Question
 from serving.routing import place
 
@@ -30,7 +30,7 @@ def ask(world: Any, tmp_path: Path) -> Callable[[Question], Opinion]:
 
 
 def test_without_a_champion_there_is_no_answer(ask: Callable[[Question], Opinion]) -> None:
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         ask(ANYBODY)
     assert caught.value.reason is Reason.no_model and "tercet promote" in caught.value.detail
 
@@ -101,6 +101,6 @@ def test_when_the_next_session_has_closed_the_same_data_are_stale(
 ) -> None:
     plan = world.plan(ArtefactPolicy(str(world.artefact(1))), tmp_path)
     backend = world.backend(plan, world.now + timedelta(days=4))
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         asyncio.run(backend.opinion(ANYBODY))
     assert caught.value.reason is Reason.stale_data

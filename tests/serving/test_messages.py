@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.messages import AllocationRequest, canonical, parse, to_question
 
 decimals = st.decimals(-(10**12) + 1, 10**12 - 1, allow_nan=False, places=4)
@@ -18,8 +18,8 @@ def asked(**account: Any) -> bytes:
     return json.dumps({"account": {"id": "a", "cash": 0, "positions": {}, **account}}).encode()
 
 
-def refused(body: bytes) -> ServingError:
-    with pytest.raises(ServingError) as caught:
+def refused(body: bytes) -> NotAnswered:
+    with pytest.raises(NotAnswered) as caught:
         parse(body)
     return caught.value
 
@@ -136,7 +136,7 @@ def test_what_is_no_question_is_refused(body: bytes, reason: Reason) -> None:
 def test_any_bytes_are_a_question_or_are_refused(body: bytes) -> None:
     try:
         assert isinstance(parse(body), AllocationRequest)
-    except ServingError as error:
+    except NotAnswered as error:
         assert error.reason.status in (400, 422)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import ServingError
+from risk.access.errors import NotAnswered
 from serving.questions import Question
 from serving.routing import ModelRole, Wanted, described, in_shadow, place, role_for
 
@@ -37,7 +37,7 @@ def test_advice_to_nobody_is_the_champions() -> None:
 
 
 def test_without_a_champion_not_even_the_challengers_accounts_are_answered() -> None:
-    with pytest.raises(ServingError):
+    with pytest.raises(NotAnswered):
         role_for(Question(None, "me", None), Wanted(None, "b" * 64, 1.0, "v1"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agents.manifest import HASHES, PARAMETERS, Contents, read_verified
 from market.features import FeatureSpec
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.questions import Question
 from serving.routing import ModelRole, Wanted
 from serving.seat import Seat
@@ -26,12 +26,12 @@ class Shelf:
     known: dict[str, Contents]
     now: Wanted
     silent: bool = False
-    data_problem: ServingError | None = None
+    data_problem: NotAnswered | None = None
     loads: int = 0
 
     def wanted(self) -> Wanted:
         if self.silent:
-            raise ServingError(Reason.replica_failed, "nobody answers")
+            raise NotAnswered(Reason.replica_failed, "nobody answers")
         return self.now
 
     def contents(self, sha256: str) -> Contents:
@@ -61,8 +61,8 @@ def seat_of(world: Any, shelf: Shelf) -> Callable[..., Seat]:
     return seated
 
 
-def refused(seat: Seat, question: Question = TODAY) -> ServingError:
-    with pytest.raises(ServingError) as caught:
+def refused(seat: Seat, question: Question = TODAY) -> NotAnswered:
+    with pytest.raises(NotAnswered) as caught:
         seat.opinion(question)
     return caught.value
 
@@ -143,7 +143,7 @@ def test_bad_data_end_the_answers_until_they_are_good(
     seat = seat_of()
     seat.follow()
     shelf.now = replace(shelf.now, market="v2")
-    shelf.data_problem = ServingError(Reason.bad_data, "AAA 2020-01-02: a price of -1")
+    shelf.data_problem = NotAnswered(Reason.bad_data, "AAA 2020-01-02: a price of -1")
     seat.follow()
     assert refused(seat).reason is Reason.bad_data
     shelf.data_problem = None

@@ -17,7 +17,7 @@ from market.features import FeatureConfig, FeatureSpec
 from market.load import MarketConfig
 from market.prepare import prepare
 from market.sources.files import FilesMarket
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
 from serving.sources import OwnSources
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -107,13 +107,13 @@ def test_bad_data_are_refused_with_their_reason_and_read_once(
     monkeypatch.setattr("serving.sources.build", counted)
     write_prices(prices, "2017-12-28", wrong=-5.0)
     for _ in range(3):
-        with pytest.raises(ServingError) as caught:
+        with pytest.raises(NotAnswered) as caught:
             sources.snapshot(features, None)
         assert caught.value.reason is Reason.bad_data
         assert "CCC" in caught.value.detail and "2017-12-28" in caught.value.detail
     assert len(reads) == 1
     sources.forget_refusals()
-    with pytest.raises(ServingError):
+    with pytest.raises(NotAnswered):
         sources.snapshot(features, None)
     assert len(reads) == 2
     write_prices(prices, "2017-12-28")
@@ -124,7 +124,7 @@ def test_a_file_that_vanishes_is_bad_data(
     sources: OwnSources, features: FeatureSpec, prices: Path
 ) -> None:
     prices.unlink()
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         sources.snapshot(features, None)
     assert caught.value.reason is Reason.bad_data and "prices.csv" in caught.value.detail
 
@@ -136,7 +136,7 @@ def test_a_registry_that_cannot_be_read_is_no_word_of_what_is_wanted(
     (tmp_path / "registry" / "registry.sqlite").write_bytes(b"not a database" * 100)
     policy = ChampionPolicy(str(tmp_path / "registry"))
     sources = OwnSources(policy, None, market, world.config.quality)
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         sources.wanted()
     assert caught.value.reason is Reason.stale_model
     with pytest.raises(InputError):
@@ -155,7 +155,7 @@ def test_a_copy_that_was_damaged_in_the_registry_is_refused(
     manifest = entry.folder / "manifest.json"
     manifest.chmod(0o600)
     manifest.write_bytes(manifest.read_bytes().replace(b"0", b"1", 1))
-    with pytest.raises(ServingError) as caught:
+    with pytest.raises(NotAnswered) as caught:
         sources.contents(entry.sha256)
     assert caught.value.reason is Reason.stale_model
 

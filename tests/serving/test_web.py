@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from serving.errors import Reason, ServingError
+from risk.access.errors import NotAnswered, Reason
+from risk.access.tokens import Role
 from serving.routes import ROUTES
-from serving.tokens import Role
 
 CHAMPION, CHALLENGER = "a" * 64, "b" * 64
 
@@ -98,7 +98,7 @@ def test_a_caller_who_goes_away_harms_neither_the_store_nor_the_next_one(
 def test_what_is_unavailable_is_a_503_with_its_reason_and_a_time_to_come_back(
     shop: Any, question: Any, reason: Reason
 ) -> None:
-    shop.backend.problem = ServingError(reason, "the data end with 2022-12-28")
+    shop.backend.problem = NotAnswered(reason, "the data end with 2022-12-28")
     reply = post(shop, question)
     assert (reply.status, reply.code) == (503, reason.value[1])
     assert int(reply.headers["retry-after"]) >= 1
@@ -214,7 +214,7 @@ def test_an_admin_can_have_registry_and_data_looked_at_now(shop: Any) -> None:
 
 
 def test_metrics_are_given_also_while_the_models_are_away(shop: Any) -> None:
-    shop.backend.problem = ServingError(Reason.replica_failed, "gone")
+    shop.backend.problem = NotAnswered(Reason.replica_failed, "gone")
     assert shop.ask_once("GET", "/metrics").status == 200
 
 

@@ -16,7 +16,7 @@ from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from cli.config import register
 from envs.batch import EnvSettings
 from envs.costs import CostModel
-from envs.make import CONF
+from market.compose import CONF
 from training.local_ray import local_ray
 from training.society import Society
 

@@ -1,7 +1,7 @@
 """What stands in front of every route: who asks, how often, how much, and in which form.
 
-Nothing of a body is read before the caller is known, and nothing reaches a route that
-`serving.routes` does not name. The counters are those of one process: with several ingress
+Nothing of a body is read before the caller is known, and nothing reaches a route that the service
+does not declare. The counters are those of one process: with several ingress
 replicas a caller can ask that many times as often.
 """
 
@@ -10,27 +10,18 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Sequence
 from math import ceil
-from typing import Any
 
 from limits import RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from starlette.responses import JSONResponse
 
-from serving.errors import Reason, ServingError
-from serving.routes import Route, routes_at
-from serving.settings import WebSettings
-from serving.tokens import Bearer, Tokens
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-REFUSED = "tercet.refused"  # key of the scope: why there was no answer
+from risk.access.errors import NotAnswered, Reason
+from risk.access.refusals import App, Message, Receive, RefusalResponse, Scope, Send
+from risk.access.routes import Route, routes_at
+from risk.access.settings import GuardSettings
+from risk.access.tokens import Bearer, Tokens
 
 # A string with its escapes, also one that never ends: the end of the text ends it, so that a
 # hostile body costs one pass. All quantifiers are possessive.
@@ -51,10 +42,13 @@ class Guard:
         app: what the admitted requests reach.
         tokens: the valid ones.
         settings: all limits.
+        routes: all there are.
     """
 
-    def __init__(self, app: App, tokens: Tokens, settings: WebSettings) -> None:
-        self._app, self._tokens, self._settings = app, tokens, settings
+    def __init__(
+        self, app: App, tokens: Tokens, settings: GuardSettings, routes: Sequence[Route]
+    ) -> None:
+        self._app, self._tokens, self._settings, self._routes = app, tokens, settings, routes
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._rate = RateLimitItemPerMinute(settings.requests_per_minute)
         self._failures = RateLimitItemPerMinute(settings.failures_per_minute)
@@ -73,20 +67,22 @@ class Guard:
         path = path_of(scope)
         try:
             route = await self._admit(scope, path)
-        except ServingError as error:
-            await RefusalResponse(error, _asking(error, routes_at(path)))(scope, receive, send)
+        except NotAnswered as error:
+            await RefusalResponse(error, _asking(error, routes_at(self._routes, path)))(
+                scope, receive, send
+            )
             return
         if route.role is None:
             await self._app(scope, receive, send)
             return
         self._in_flight += 1
         try:
-            if self._in_flight > self._settings.max_in_flight:
-                raise ServingError(Reason.busy, f"{self._in_flight - 1} requests are in work")
+            if self._in_flight > self._settings.max_in_flight and not route.urgent:
+                raise NotAnswered(Reason.busy, f"{self._in_flight - 1} requests are in work")
             if route.body:
                 receive = replayed(await self._body(scope, receive), receive)
             await self._app(scope, receive, send)
-        except ServingError as error:
+        except NotAnswered as error:
             await RefusalResponse(error)(scope, receive, send)
         except DisconnectedError:
             return
@@ -95,22 +91,23 @@ class Guard:
 
     async def _admit(self, scope: Scope, path: str) -> Route:
         """Return the route; by then the caller is known and may use it, this often."""
-        routes = routes_at(path)
+        routes = routes_at(self._routes, path)
         route = next((r for r in routes if r.method == scope["method"]), None)
         if route is not None and route.role is None:
             return route
         browser = any(r.browser for r in routes)
         bearer = await self._authenticated(_headers(scope, b"authorization"), browser)
-        await self._count(self._rate, bearer.name, "requests with this token")
+        if route is None or not route.urgent:
+            await self._count(self._rate, bearer.name, "requests with this token")
         if not routes:
-            raise ServingError(Reason.not_found, "there is nothing at this path")
+            raise NotAnswered(Reason.not_found, "there is nothing at this path")
         if route is None:
             allowed = ", ".join(r.method for r in routes)
-            raise ServingError(Reason.method_not_allowed, f"this path answers {allowed}")
+            raise NotAnswered(Reason.method_not_allowed, f"this path answers {allowed}")
         assert route.role is not None, "open routes were returned before"
         if bearer.role < route.role:
             reason = f"needs the role {route.role.name}, the token has {bearer.role.name}"
-            raise ServingError(Reason.forbidden, reason)
+            raise NotAnswered(Reason.forbidden, reason)
         return route
 
     async def _authenticated(self, headers: list[bytes], browser: bool) -> Bearer:
@@ -119,7 +116,7 @@ class Guard:
         bearer = None if token is None else self._tokens.bearer(token)
         if bearer is None:
             await self._count(self._failures, "unauthenticated", "requests without a valid token")
-            raise ServingError(Reason.unauthenticated, "a valid bearer token is needed")
+            raise NotAnswered(Reason.unauthenticated, "a valid bearer token is needed")
         return bearer
 
     async def _count(self, limit: RateLimitItemPerMinute, who: str, what: str) -> None:
@@ -127,7 +124,7 @@ class Guard:
             stats = await self._limiter.get_window_stats(limit, who)
             wait = max(1, ceil(stats.reset_time - time.time()))
             reason = f"more than {limit.amount} {what} in a minute"
-            raise ServingError(Reason.too_many_requests, reason, wait)
+            raise NotAnswered(Reason.too_many_requests, reason, wait)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Return the whole body of a request whose form is right."""
@@ -138,7 +135,7 @@ class Guard:
                 body = await self._received(receive)
         except TimeoutError:
             waited = f"the body took longer than {self._settings.body_timeout_s:g} s"
-            raise ServingError(Reason.request_timeout, waited) from None
+            raise NotAnswered(Reason.request_timeout, waited) from None
         require_shallow(body, self._settings.max_depth)
         return body
 
@@ -157,24 +154,7 @@ class Guard:
     def _require_small(self, size: int) -> None:
         if size > self._settings.max_body_bytes:
             most = self._settings.max_body_bytes
-            raise ServingError(Reason.too_large, f"the body has more than {most} bytes")
-
-
-class RefusalResponse(JSONResponse):
-    """The answer that is no answer: always of this one form."""
-
-    def __init__(self, error: ServingError, headers: dict[str, str] | None = None) -> None:
-        headers = dict(headers or {})
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(error.retry_after)
-        self.code = error.reason.value[1]
-        content = {"error": {"code": self.code, "reason": error.detail}}
-        super().__init__(content, error.reason.status, headers)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, and leave the reason where the metrics find it."""
-        scope[REFUSED] = self.code
-        await super().__call__(scope, receive, send)
+            raise NotAnswered(Reason.too_large, f"the body has more than {most} bytes")
 
 
 def path_of(scope: Scope) -> str:
@@ -194,7 +174,7 @@ def require_shallow(body: bytes, deepest: int) -> None:
         brackets = brackets.replace(b"[]", b"")
     if brackets:
         reason = f"brackets that do not match, or are nested more than {deepest} deep"
-        raise ServingError(Reason.bad_request, reason)
+        raise NotAnswered(Reason.bad_request, reason)
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
@@ -209,7 +189,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-def _asking(error: ServingError, routes: list[Route]) -> dict[str, str]:
+def _asking(error: NotAnswered, routes: list[Route]) -> dict[str, str]:
     """Return the header that says how to come in, or which method is answered."""
     if error.reason is Reason.unauthenticated:
         basic = 'Basic realm="tercet", charset="UTF-8", ' if any(r.browser for r in routes) else ""
@@ -239,9 +219,9 @@ def _headers(scope: Scope, name: bytes) -> list[bytes]:
 def _require_json(scope: Scope) -> None:
     types = _headers(scope, b"content-type")
     if len(types) != 1 or not _JSON.fullmatch(types[0].decode("latin-1").strip()):
-        raise ServingError(Reason.unsupported_media_type, "the body must be application/json")
+        raise NotAnswered(Reason.unsupported_media_type, "the body must be application/json")
     if _headers(scope, b"content-encoding"):
-        raise ServingError(Reason.unsupported_media_type, "the body must not be compressed")
+        raise NotAnswered(Reason.unsupported_media_type, "the body must not be compressed")
 
 
 def _declared_length(scope: Scope) -> int:
@@ -249,5 +229,5 @@ def _declared_length(scope: Scope) -> int:
     if not lengths:
         return 0
     if len(lengths) != 1 or not re.fullmatch(rb"[0-9]{1,18}", lengths[0]):
-        raise ServingError(Reason.bad_request, "Content-Length is not one number")
+        raise NotAnswered(Reason.bad_request, "Content-Length is not one number")
     return int(lengths[0])

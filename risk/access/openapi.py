@@ -1,17 +1,19 @@
 """The OpenAPI description, and the page that shows it without reaching for another server."""
 
+import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from starlette.responses import HTMLResponse, Response
 
-from serving.answers import Refusal
-from serving.errors import Reason, ServingError
-from serving.messages import AllocationRequest
-from serving.routes import ROUTES, Route
+from risk.access.errors import NotAnswered, Reason
+from risk.access.refusals import Refusal
+from risk.access.routes import Route
 
 _SCHEMAS = "#/components/schemas/"
 _ALWAYS = (Reason.internal,)
@@ -59,31 +61,55 @@ _POLICY = (
 )
 
 
-def description(api: FastAPI, version: str) -> dict[str, Any]:
-    """Return the OpenAPI description of the application's routes.
+def description(
+    api: FastAPI,
+    version: str,
+    what: str,
+    routes: Sequence[Route],
+    bodies: Mapping[str, type[BaseModel]],
+) -> dict[str, Any]:
+    """Return the OpenAPI description of an application's routes.
 
-    What each route needs and refuses comes from `serving.routes`, which the guard enforces.
+    Args:
+        api: with all of them.
+        version: of the product.
+        what: the service is, in one sentence.
+        routes: what each needs and refuses, which the guard enforces.
+        bodies: path -> what is read there.
     """
-    document = get_openapi(
-        title="Tercet",
-        version=version,
-        description="The daily allocation of a society of portfolio agents.",
-        routes=api.routes,
-    )
+    document = get_openapi(title="Tercet", version=version, description=what, routes=api.routes)
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (AllocationRequest, Refusal):
+    read: list[type[BaseModel]] = [*bodies.values(), Refusal]
+    for model in read:
         schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
     for name in _UNUSED:
         schemas.pop(name, None)
     components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
-    for route in ROUTES:
+    for route in routes:
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation is not None:
-            _complete(operation, route)
+            _complete(operation, route, bodies)
     return document
+
+
+def add_pages(api: FastAPI, document: dict[str, Any]) -> None:
+    """Answer the routes of `risk.access.routes.PAGES`."""
+    text = json.dumps(document, sort_keys=True).encode()
+
+    async def described() -> Response:
+        return Response(text, media_type="application/json")
+
+    async def shown() -> Response:
+        return page()
+
+    async def part(asset: str) -> Response:
+        return await asyncio.to_thread(_asset, asset)
+
+    for path, answer in (("/openapi.json", described), ("/docs", shown), ("/docs/{asset}", part)):
+        api.get(path, include_in_schema=False)(answer)
 
 
 def page() -> Response:
@@ -91,21 +117,23 @@ def page() -> Response:
     return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
 
 
-def asset(name: str) -> Response:
+def _asset(name: str) -> Response:
     """Return a file of the page.
 
     Raises:
-        ServingError: not_found where there is no such file.
+        NotAnswered: not_found where there is no such file.
     """
     if name == "start.js":
         return Response(_START, media_type="text/javascript")
     if name not in _ASSETS:
-        raise ServingError(Reason.not_found, "there is nothing at this path")
+        raise NotAnswered(Reason.not_found, "there is nothing at this path")
     content = (files("fastapi_offline") / "static" / name).read_bytes()
     return Response(content, media_type=_ASSETS[name])
 
 
-def _complete(operation: dict[str, Any], route: Route) -> None:
+def _complete(
+    operation: dict[str, Any], route: Route, bodies: Mapping[str, type[BaseModel]]
+) -> None:
     """Say what a route needs, reads and refuses."""
     reasons = list(_ALWAYS)
     operation["summary"] = operation.pop("description")
@@ -115,7 +143,7 @@ def _complete(operation: dict[str, Any], route: Route) -> None:
         operation["description"] = f"Needs the role {route.role.name}."
     if route.body:
         reasons += _BODY
-        schema = {"$ref": _SCHEMAS + AllocationRequest.__name__}
+        schema = {"$ref": _SCHEMAS + bodies[route.path].__name__}
         content = {"application/json": {"schema": schema}}
         operation["requestBody"] = {"required": True, "content": content}
     responses = operation["responses"]
@@ -137,8 +165,3 @@ def _refusal(status: int) -> dict[str, Any]:
         seconds = {"schema": {"type": "integer", "minimum": 1}, "required": True}
         answer["headers"] = {"Retry-After": seconds}
     return answer
-
-
-def encoded(document: dict[str, Any]) -> bytes:
-    """Return the description as it is sent."""
-    return json.dumps(document, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""Why a question gets no answer: every reason with its HTTP status, in one place."""
+"""Why a request gets no answer: every reason of our services with its HTTP status."""
 
 from enum import Enum
 
@@ -14,6 +14,7 @@ class Reason(Enum):
     not_found = (404, "not_found")
     method_not_allowed = (405, "method_not_allowed")
     request_timeout = (408, "request_timeout")
+    conflict = (409, "conflict")
     too_large = (413, "too_large")
     unsupported_media_type = (415, "unsupported_media_type")
     invalid = (422, "invalid")
@@ -39,8 +40,8 @@ class Reason(Enum):
         return self.value[0]
 
 
-class ServingError(Exception):
-    """A question that is not answered.
+class NotAnswered(Exception):
+    """A request that is not answered as it was asked.
 
     Args:
         reason: which rule refused.
@@ -56,10 +57,10 @@ class ServingError(Exception):
             retry_after = RETRY_AFTER_S
         self.retry_after = retry_after
 
-    def again(self) -> "ServingError":
+    def again(self) -> "NotAnswered":
         """Return the same refusal to raise anew: one that is raised twice keeps every traceback."""
-        return ServingError(self.reason, self.detail, self.retry_after)
+        return NotAnswered(self.reason, self.detail, self.retry_after)
 
     def __reduce__(self) -> tuple[type, tuple[Reason, str, int | None]]:
         """Travel between processes with all fields; an exception's own way would lose two."""
-        return (ServingError, (self.reason, self.detail, self.retry_after))
+        return (NotAnswered, (self.reason, self.detail, self.retry_after))

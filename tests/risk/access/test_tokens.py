@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import InputError
-from serving.tokens import Role, Tokens, load_tokens, make_tokens_file
+from risk.access.tokens import Role, Tokens, load_tokens, make_tokens_file
 
 READER, ADMIN = "reader-0123456789", "admin-0123456789abc"
 
