@@ -7,8 +7,8 @@ the broker's refusal of a repeated id is the fence.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -121,11 +121,25 @@ class Courier:
         Raises:
             Unavailable: if the broker cannot say.
         """
-        fills = self._broker.fills(after)
+        known = {fill.execution_id for fill in self._ledger.fills()}
+        fills = [fill for fill in self._broker.fills(after) if fill.execution_id not in known]
         if not fills:
             return ()
+        fills = self._named(fills, after)
         with self._ledger.writing(self._epoch) as writer:
             return tuple(fill for fill in fills if _booked(writer, fill))
+
+    def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
+        """Add our ids to executions of which the broker says only its own order id."""
+        ids = {one.broker_id: one.client_order_id for one in self._ledger.orders()}
+        if any(fill.client_order_id is None and fill.broker_id not in ids for fill in fills):
+            ids |= {one.broker_id: one.client_order_id for one in self._broker.orders(after)}
+        return [
+            fill
+            if fill.client_order_id is not None
+            else replace(fill, client_order_id=ids.get(fill.broker_id))
+            for fill in fills
+        ]
 
     def cancel(self, order: StoredOrder) -> None:
         """Ask for the end of an order that the broker has; what becomes of it is seen later."""

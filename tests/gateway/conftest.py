@@ -200,7 +200,7 @@ def _gateway(
     observer = Observer(broker, ledger, epoch, source, permit, halt_file, names, memory, now, now)
     execution = ExecutionSettings(
         limit_offset="0.002", drift_band="0.002", min_notional="10", slice_adv="0.005",
-        slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20,
+        slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
     )  # fmt: skip
     gateway = Gateway(broker, ledger, epoch, observer, limits, execution, now)
     return Venue(

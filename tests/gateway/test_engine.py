@@ -22,6 +22,8 @@ def test_a_decision_becomes_filled_orders_and_equal_books(venue: Any) -> None:
     assert {order.state for order in done.orders} == {OrderState.filled}
     venue.require_equal_books()
     assert len(venue.posted()) == len(done.orders)
+    assert all(order.filled == order.quantity for order in done.orders)
+    assert venue.ledger.latch().armed
 
 
 def test_the_same_decision_again_gets_the_same_answer_and_sends_nothing(venue: Any) -> None:
@@ -119,6 +121,7 @@ def test_a_lost_answer_loses_no_order_and_doubles_none(
     done = venue.gateway.answer(answer.decision_id)
     assert done.state is DecisionState.done, done.orders
     assert {order.state for order in done.orders} == {OrderState.filled}
+    assert all(order.filled == order.quantity for order in done.orders)
     assert len({one["client_order_id"] for one in venue.bodies()}) == 2
     venue.require_equal_books()
 
