@@ -62,12 +62,19 @@ def emptied(server: str) -> str:
     return server
 
 
+@pytest.fixture
+def empty_postgres(postgres: str) -> str:
+    """Give the address of an empty database of a PostgreSQL."""
+    return emptied(postgres)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of an empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
-    return emptied(request.getfixturevalue("postgres"))
+    address: str = request.getfixturevalue("empty_postgres")
+    return address
 
 
 @pytest.fixture
