@@ -86,7 +86,7 @@ class FileAnchor:
     def __init__(self, path: Path, patience_s: float = 5.0) -> None:
         self.path = path.absolute()
         self._patience_s = patience_s
-        self._worker = _Worker(f"anchor {path.name}")
+        self._worker = Worker(f"anchor {path.name}")
 
     def append(self, mark: Mark) -> None:
         """Write a mark; a disk that hangs is given up after `patience_s`."""
@@ -161,7 +161,7 @@ def _whole_end(descriptor: int) -> int:
     return start + end
 
 
-class _Worker:
+class Worker:
     """One thread that may hang for ever without taking its caller or the end of the process along.
 
     Args:

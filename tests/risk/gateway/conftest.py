@@ -117,13 +117,13 @@ class Child:
 
 
 @pytest.fixture
-def child() -> Iterator[Callable[[], Child]]:
-    """Start processes, and end them with the test."""
+def child() -> Iterator[Callable[..., Child]]:
+    """Start processes, under another command if wanted, and end them with the test."""
     started: list[Child] = []
 
-    def start() -> Child:
+    def start(*under: str) -> Child:
         process = subprocess.Popen(
-            [sys.executable, str(CHILD)],
+            [*under, sys.executable, str(CHILD)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -123,6 +123,23 @@ def crash(url: str, anchor: str, at: int, name: str) -> str:
     return "kept"
 
 
+def migrate(url: str, anchor: str, at: int) -> str:
+    """Migrate, and kill this process before or after the n-th statement."""
+    passed = 0
+
+    def point(*_: object) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ledger = Ledger(url, FileAnchor(Path(anchor)))
+    for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+        event.listen(ledger._storage.writer, moment, point)
+    ledger.migrate()
+    return "kept"
+
+
 def starve(kilobytes: int, name: str) -> str:
     """Let no file of this process grow beyond a size, as a full disk would."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -184,6 +201,7 @@ JOBS: dict[str, Callable[..., object]] = {
         basket,
         hold,
         crash,
+        migrate,
         starve,
         halt_on_a_full_disk,
         as_nobody,

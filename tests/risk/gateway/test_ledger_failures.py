@@ -72,6 +72,62 @@ def test_a_kill_at_any_point_leaves_all_of_a_transaction_or_nothing(
     assert 1 <= kept <= 5  # killed after the commit, and not killed at all
 
 
+def test_a_kill_within_the_first_migration_leaves_nothing_of_it(
+    url: str, anchor: FileAnchor, child: Callable[..., Any]
+) -> None:
+    nursery = child()
+    ledger = Ledger(url, anchor)
+    for point in range(1, 200, 7):
+        job = {"job": "migrate", "url": url, "anchor": str(anchor.path), "at": point}
+        status = nursery.ask(fork=job)
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL
+        with pytest.raises(LedgerFailed):
+            ledger.latch()
+    assert status == 0 and point > 20
+    assert ledger.acquire("gateway") == 1
+    ledger.close()
+
+
+def test_processes_that_migrate_at_once_do_not_disturb_each_other(
+    url: str, anchor: FileAnchor, child: Callable[..., Any]
+) -> None:
+    job = {"job": "migrate", "url": url, "anchor": str(anchor.path), "at": 0}
+    others = [child() for _ in range(3)]
+    for other in others:
+        other.tell(**job)
+    assert [other.hear() for other in others] == ["kept"] * 3
+
+
+def test_the_log_is_on_the_disk_before_a_transaction_returns(
+    sqlite_ledger: Ledger, anchor: FileAnchor, child: Callable[..., Any], tmp_path: Path
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed, so the calls to the disk cannot be seen")
+    seen = tmp_path / "calls"
+    calls = "trace=write,pwrite64,fsync,fdatasync"
+    traced = child("strace", "-f", "-y", "-s", "12", "-e", calls, "-o", str(seen))
+    try:
+        url = f"sqlite:///{tmp_path}/ledger.db"
+        traced.ask(job="open_ledger", url=url, anchor=str(anchor.path))
+    except AssertionError:
+        pytest.skip("strace may not look into processes here")
+    traced.ask(job="acquire", owner="traced")
+    told = len(seen.read_text().splitlines())
+    assert traced.ask(job="basket", name="d") == "kept"
+    lines = seen.read_text().splitlines()[told:]
+
+    def places(call: str, name: str) -> list[int]:
+        return [k for k, line in enumerate(lines) if call in line and f"{name}>" in line]
+
+    logged, synced = places("pwrite64(", "ledger.db-wal"), places("sync(", "ledger.db-wal")
+    marked, anchored = places("pwrite64(", "anchor"), places("fsync(", "anchor")
+    (answered,) = [k for k, line in enumerate(lines) if "kept" in line]
+    assert marked[0] < anchored[0] < synced[-1], "prepared before it was committed"
+    assert logged[-1] < synced[-1] < marked[1] < anchored[1] < answered
+
+
 # Stopped, doubled
 
 
