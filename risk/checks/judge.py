@@ -71,7 +71,7 @@ def judge_basket(
         limits: in force.
     """
     with exactly():
-        found = _all(_GATE, state, limits)
+        found: Found = ()
         adding: set[str] = set()
         for order, seen in _in_turn(state, orders):
             own: Found = ()
@@ -82,13 +82,13 @@ def judge_basket(
             if not reducing:
                 adding.add(order.request.symbol)
         book = book_after(state, orders, frozenset(adding), limits)
-        whole: Found = ()
+        whole = _all(_GATE, state, limits)
         for book_check in BOOK_CHECKS:
             whole += book_check(state, book, limits)
         whole += basket_is_consistent(state, orders, limits)
         whole += orders_are_few(state, orders, limits)
         whole += decision_is_short(orders, names, limits)
-        return Verdict(found + _stopping(whole, state, not adding))
+        return Verdict(_stopping(whole, state, not adding) + found)
 
 
 def judge_decision(state: GatewayState, decision: Decision, limits: GatewayLimits) -> Verdict:
@@ -101,7 +101,7 @@ def judge_decision(state: GatewayState, decision: Decision, limits: GatewayLimit
 
 
 def judge_gate(state: GatewayState, limits: GatewayLimits) -> Verdict:
-    """Return whether anything at all may be sent now."""
+    """Return whether risk may be added now; exits pass what is of the scope `exposure`."""
     with exactly():
         return Verdict(_all(_GATE, state, limits))
 

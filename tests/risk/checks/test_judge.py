@@ -5,6 +5,7 @@ import dataclasses
 import re
 import time
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Context, Decimal, localcontext
 from pathlib import Path
 from types import NoneType
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from risk.checks.arithmetic import exactly
 from risk.checks.judge import (
     judge_arming,
     judge_basket,
@@ -313,6 +315,94 @@ def test_open_orders_count_at_their_worst(case: Case) -> None:
         assert codes(found) == {ReasonCode.position_cap}
 
 
+def test_a_holding_without_a_quote_is_worth_what_the_broker_says(case: Case) -> None:
+    quotes = {name: quote for name, quote in case.state.quotes.items() if name != "AAA"}
+    order = case.order("BBB")
+    dear = case.holding({"AAA": D(350)}).with_state(quotes=quotes)
+    assert judge_order(dear.state, order, case.limits).allowed
+    dearer = case.holding({"AAA": D("350.01")}).with_state(quotes=quotes)
+    assert codes(judge_order(dearer.state, order, case.limits)) == {ReasonCode.sector_cap}
+    for price in (D(0), D(-100), NAN):
+        worthless = dear.with_name("positions", "AAA", price=price)
+        found = codes(judge_order(worthless.state, order, case.limits))
+        assert {ReasonCode.sector_cap, ReasonCode.gross_exposure} <= found
+
+
+def test_a_share_of_a_fraction_of_the_currency_trades_like_any_other(case: Case) -> None:
+    price = D("0.5")
+    cheap = case.with_limits(max_quantity="100000")
+    cheap = cheap.with_name("facts", "CCC", close=price, adv=D(10**8))
+    cheap = cheap.with_name("second", "CCC", last=price)
+    cheap = cheap.with_name("quotes", "CCC", last=price, bid=price, ask=price)
+    order = case.order(quantity=D(10_000), limit=D("0.5012"))
+    assert judge_order(cheap.state, order, cheap.limits).violations == ()
+    too_many = case.order(quantity=D(20_001), limit=D("0.5"))
+    assert ReasonCode.notional_cap in codes(judge_order(cheap.state, too_many, cheap.limits))
+
+
+def test_all_of_the_days_trades_in_a_name_count_and_no_others(case: Case) -> None:
+    """2 % of the volume is 20,000 shares: bought, sold, open and the order itself."""
+    order = case.order()
+    own = OpenOrder(order.request.client_order_id, "CCC", Side.buy, D(50), D(100))
+    still_open = OpenOrder("x", "CCC", Side.buy, D(40), D(100))
+    elsewhere = OpenOrder("y", "DDD", Side.buy, D(30), D(100))
+
+    def found(bought: Decimal) -> set[ReasonCode]:
+        state = replace(
+            case.state,
+            name_day={"CCC": NameDay(bought, D(10_000)), "DDD": NameDay(D(500), D(500))},
+            open_orders=(own, still_open, elsewhere),
+        )
+        return codes(judge_order(state, order, case.limits))
+
+    assert found(D(9_910)) == {ReasonCode.round_trip}
+    assert found(D("9910.01")) == {ReasonCode.round_trip, ReasonCode.participation_day}
+
+
+def test_what_is_open_elsewhere_or_is_the_order_itself_does_not_use_up_a_position(
+    case: Case,
+) -> None:
+    order = case.order(**SELL, quantity=D(100))
+    own = OpenOrder(order.request.client_order_id, "AAA", Side.sell, D(100), D(100))
+    elsewhere = OpenOrder("y", "BBB", Side.sell, D(100), D(100))
+    state = replace(case.state, open_orders=(own, elsewhere))
+    assert judge_order(state, order, case.limits).allowed
+    other = OpenOrder("z", "AAA", Side.sell, D("0.01"), D(100))
+    state = replace(case.state, open_orders=(own, elsewhere, other))
+    assert ReasonCode.short_sale in codes(judge_order(state, order, case.limits))
+
+
+@pytest.mark.parametrize(
+    ("held", "side", "amount", "expected"),
+    [
+        ("100", Side.sell, "100", True),
+        ("100", Side.sell, "100.01", False),
+        ("100", Side.sell, "0.01", True),
+        ("100", Side.sell, "0", False),
+        ("100", Side.buy, "1", False),
+        ("0", Side.sell, "1", False),
+        ("0", Side.buy, "1", False),
+        ("0.5", Side.sell, "0.5", True),
+        ("-100", Side.buy, "100", True),
+        ("-100", Side.buy, "100.01", False),
+        ("-100", Side.buy, "0", False),
+        ("-100", Side.sell, "1", False),
+        ("-0.5", Side.buy, "0.5", True),
+        ("NaN", Side.sell, "1", False),
+        ("100", Side.sell, "NaN", False),
+    ],
+)
+def test_reducing_is_towards_nothing_and_not_beyond(
+    case: Case, held: str, side: Side, amount: str, expected: bool
+) -> None:
+    state = case.holding({"AAA": D(held)}).state
+    order = case.order("AAA", side, D(amount))
+    with exactly():
+        assert reduces(state, order) is expected
+        assert not reduces(replace(state, open_orders=None), order)
+        assert not reduces(replace(state, positions=None), order)
+
+
 def test_an_unknown_sector_counts_in_every_sector(case: Case) -> None:
     held = case.holding({"AAA": D(200), "BBB": D(200)})
     order = case.order("CCC")
@@ -362,6 +452,77 @@ def test_a_clock_that_drifts_alarms_and_goes_on(case: Case) -> None:
 def test_arming_does_not_ask_for_an_open_market_a_permit_or_the_latch(case: Case) -> None:
     night = case.with_state(hours=None, armed=False, permit_left_s=None, failures=7)
     assert judge_arming(night.state, "PA1", case.limits).allowed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"halted": True},
+        {"ledger_writable": False},
+        {"audit_intact": None},
+        {"positions": None},
+        {"drifted": frozenset({"AAA"})},
+        {"skew_s": D("1.1")},
+        {"account_at": None},
+        {"equity_reads": ()},
+    ],
+)
+def test_arming_asks_for_everything_that_a_person_cannot_see(
+    case: Case, change: dict[str, Any]
+) -> None:
+    assert not judge_arming(case.with_state(**change).state, "PA1", case.limits).allowed
+
+
+def test_a_basket_of_exits_passes_exposure_limits_and_one_buy_among_them_does_not(
+    case: Case,
+) -> None:
+    tight = in_loss(case.with_limits(max_gross="0.05", max_net="0.05", min_cash="0.95"))
+    exits = (case.order(**SELL, quantity=D(10)), case.order("BBB", Side.sell, D(10)))
+    assert judge_basket(tight.state, exits, 3, tight.limits).allowed
+    mixed = (*exits, case.order(quantity=D(1)))
+    found = codes(judge_basket(tight.state, mixed, 3, tight.limits))
+    assert {
+        ReasonCode.gross_exposure,
+        ReasonCode.net_exposure,
+        ReasonCode.cash_floor,
+    } <= found
+
+
+def test_sells_are_turnover_too(case: Case) -> None:
+    sell = case.order(**SELL, quantity=D(90))
+    still_open = (OpenOrder("x", "BBB", Side.sell, D(10), D(100)),)
+
+    def found(notional: Decimal) -> set[ReasonCode]:
+        day = DayTotals(0, 0, notional, 0)
+        state = replace(case.state, day=day, open_orders=still_open)
+        return codes(judge_order(state, sell, case.limits))
+
+    assert found(D(40_000)) == set()
+    assert found(D("40000.01")) == {ReasonCode.turnover_day}
+
+
+def test_a_decision_of_the_night_waits_for_the_opening_buffer_and_then_has_its_ttl(
+    case: Case,
+) -> None:
+    ready = case.state.hours.open + timedelta(seconds=900)
+    for late, allowed in ((timedelta(0), True), (timedelta(microseconds=1), False)):
+        state = replace(
+            case.state,
+            received_at=case.state.previous_close,
+            now=ready + timedelta(seconds=900) + late,
+        )
+        assert judge_decision(state, case.decision, case.limits).allowed is allowed
+
+
+def test_shorts_need_not_be_barred_where_they_are_allowed(case: Case) -> None:
+    lending = case.with_limits(max_short_weight="0.1").with_account(no_shorting=False)
+    assert judge_order(lending.state, case.order(), lending.limits).allowed
+
+
+def test_a_fall_from_the_peak_trips_like_a_loss_of_the_day(case: Case) -> None:
+    fallen = case.with_state(peak_equity=D("111111.12"))
+    assert {item.code for item in trips(fallen.state, case.limits)} == {ReasonCode.drawdown}
+    assert trips(case.with_state(peak_equity=D("111111.11")).state, case.limits) == ()
 
 
 LIMITS = st.sampled_from(("max_weight", "min_cash", "max_orders_day", "min_agents", "clean_reads"))
