@@ -9,7 +9,7 @@ the broker's refusal of a repeated id is the fence.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 
@@ -35,6 +35,8 @@ from risk.gateway.stored import StoredOrder
 from risk.gateway.writer import Conflict, Writer
 
 logger = logging.getLogger(__name__)
+
+LISTED_BACK = timedelta(hours=1)  # clocks differ
 
 
 class Sent(Enum):
@@ -98,6 +100,10 @@ class Courier:
             self._move(order, OrderState.unknown, detail=str(error))
             return Attempt(Sent.unknown, None, str(error))
         except Refused as error:
+            if order.state is OrderState.unknown:
+                # It proves that this attempt did nothing, and nothing about the one before: a live
+                # order's id is looked at last, after halts, prices and permissions.
+                return self._look_up(order, error.detail)
             return self._refused(order, error)
         except BrokerError as error:
             self._move(order, OrderState.unknown, detail=str(error))
@@ -108,6 +114,25 @@ class Courier:
     def resolve(self, order: StoredOrder) -> Attempt:
         """Ask the broker what became of an order whose outcome is not known; nothing is sent."""
         return self._look_up(order, "asked for")
+
+    def give_up(self, order: StoredOrder) -> Attempt:
+        """End an order that the broker shows nowhere after its session, in which it had to end.
+
+        Raises:
+            Unavailable: if the broker cannot list the orders of the session.
+        """
+        attempt = self._look_up(order, "asked for after the session")
+        if attempt.outcome is not Sent.unknown:
+            return attempt
+        listed = self._broker.orders(order.created_at - LISTED_BACK)
+        found = [one for one in listed if one.client_order_id == order.client_order_id]
+        if found:
+            self._adopt(order, found[0])
+            return Attempt(Sent.known, None, found[0].status.value)
+        logger.critical("order %s never appeared at the broker", order.client_order_id)
+        why = "never found at the broker until after its session: a person should look"
+        self._move(order, OrderState.expired, detail=why)
+        return Attempt(Sent.known, None, why)
 
     def refresh(self, order: StoredOrder) -> None:
         """Bring an order that the broker has up to date."""

@@ -16,23 +16,34 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from risk.checks.judge import judge_basket, judge_decision, judge_gate, judge_order, trips
+from risk.checks.judge import (
+    judge_arming,
+    judge_basket,
+    judge_decision,
+    judge_gate,
+    judge_limits,
+    judge_order,
+    trips,
+)
 from risk.gateway.broker import Broker, BrokerError
+from risk.gateway.canonical import canonical
 from risk.gateway.courier import Courier, Sent
 from risk.gateway.execution import ExecutionSettings
+from risk.gateway.latch import arm
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.observer import Observer
 from risk.gateway.planner import Carried, plan
 from risk.gateway.records import TERMINAL, Decision, Fill, OrderRequest, OrderState, Side
 from risk.gateway.state import GatewayState, ProposedOrder
-from risk.gateway.stored import DecisionState, StoredDecision, StoredOrder
+from risk.gateway.stored import DecisionState, Latch, StoredDecision, StoredOrder
 from risk.gateway.verdict import Effect, ReasonCode, Verdict, Violation
 from risk.gateway.verify import VERDICT
-from risk.gateway.writer import Conflict, Halted
+from risk.gateway.writer import Conflict, Halted, Writer
 
 logger = logging.getLogger(__name__)
 
+AFTER_SESSION = timedelta(minutes=15)  # for a broker that shows an order late
 FILLS_BACK = timedelta(days=5)  # executions are asked for again, and counted once
 PATIENT = frozenset({Effect.wait, Effect.halt})
 UNSENT = frozenset({OrderState.intent, OrderState.in_flight, OrderState.unknown})
@@ -223,6 +234,55 @@ class Gateway:
             for order in self._ledger.orders(states=(OrderState.intent,)):
                 self._courier.drop(order, reason)
 
+    @property
+    def limits(self) -> GatewayLimits:
+        """Return the limits in force."""
+        return self._limits
+
+    def arm(self, typed: str, seen: Latch, actor: str) -> Verdict:
+        """Arm because a person wants it, if all is known, agrees, and nothing is open.
+
+        Args:
+            typed: the account's id, as the person typed it.
+            seen: the latch that the person has seen.
+            actor: the person.
+
+        Raises:
+            InputError: if the latch has changed since it was seen.
+            LedgerFailed, StaleEpoch: if it could not be made durable.
+        """
+        with self._turn:
+            self.reconcile()
+            state = self._observer.look(self._limits)
+            verdict = judge_arming(state, typed, self._limits)
+            if verdict.allowed:
+                assert state.account is not None, "judged to be known"
+                arm(
+                    self._ledger,
+                    self._epoch,
+                    state.account.id,
+                    typed=typed,
+                    seen=seen,
+                    actor=actor,
+                    at=self._clock(),
+                )
+            return verdict
+
+    def tighten(self, limits: GatewayLimits, actor: str) -> Verdict:
+        """Put limits in force that allow nothing more than those before, at once and durably.
+
+        Raises:
+            LedgerFailed, StaleEpoch: if they could not be made durable; the old ones hold.
+        """
+        with self._turn:
+            today = self._clock().date()
+            verdict = judge_limits(self._limits, limits, frozenset(), today, today)
+            if verdict.allowed and limits != self._limits:
+                with self._ledger.writing(self._epoch) as writer:
+                    keep_limits(writer, limits, actor, self._clock())
+                self._limits = limits
+            return verdict
+
     def _answered(self, known: StoredDecision, decision: Decision, mode: Mode) -> Answer:
         if known.decision.body_sha256 != decision.body_sha256 or known.mode != mode.value:
             raise Conflict(f"decision {decision.id} is known with another body or mode")
@@ -312,11 +372,19 @@ class Gateway:
         for order in self._ledger.orders():
             try:
                 if order.state in (OrderState.in_flight, OrderState.unknown):
-                    self._courier.resolve(order)
+                    if self._is_over(order):
+                        self._courier.give_up(order)
+                    else:
+                        self._courier.resolve(order)
                 elif order.state is OrderState.working:
                     self._courier.refresh(order)
             except BrokerError as error:
                 logger.warning("order %s: %s", order.client_order_id, error)
+
+    def _is_over(self, order: StoredOrder) -> bool:
+        """Return whether the session is over in which an order had to end."""
+        stored = self._ledger.decision(order.decision_id)
+        return stored is None or self._clock() > stored.decision.expires_at + AFTER_SESSION
 
     def _stop_if_tripped(self) -> None:
         state = self._observer.look(self._limits)
@@ -419,6 +487,13 @@ class Gateway:
             for found in self._broker.open_orders()
             if found.client_order_id not in known
         )
+
+
+def keep_limits(writer: Writer, limits: GatewayLimits, actor: str, at: datetime) -> None:
+    """Keep limits as the next version."""
+    last = writer.limits()
+    version = 1 if last is None else last.version + 1
+    writer.put_limits(version, canonical(limits.record()), actor, at)
 
 
 def state_record(state: GatewayState) -> dict[str, Any]:

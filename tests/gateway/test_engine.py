@@ -1,6 +1,8 @@
 """From a decision to filled orders and equal books, and what a lost answer may not do."""
 
+import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,11 +120,19 @@ def test_a_lost_answer_loses_no_order_and_doubles_none(
     answer = venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
     venue.fault(**fault, nth=nth)
     venue.run()
+    time.sleep(fault.get("seconds", 0))  # the broker hides it by the clock on the wall
+    venue.admin("PUT", "/clock", {"to": "next_close"})  # what moved past its limit expires
+    venue.run(steps=3)
     done = venue.gateway.answer(answer.decision_id)
     assert done.state is DecisionState.done, done.orders
-    assert {order.state for order in done.orders} == {OrderState.filled}
-    assert all(order.filled == order.quantity for order in done.orders)
-    assert len({one["client_order_id"] for one in venue.bodies()}) == 2
+    found = list(venue.broker.orders(venue.now - timedelta(days=1)))
+    assert sorted(one.client_order_id for one in found) == sorted(
+        order.client_order_id for order in done.orders
+    )
+    assert {one.client_order_id: one.filled for one in found} == {
+        order.client_order_id: order.filled for order in done.orders
+    }
+    assert any(order.state is OrderState.filled for order in done.orders)
     venue.require_equal_books()
 
 
@@ -133,3 +143,20 @@ def test_the_audit_can_be_walked_again_and_every_verdict_judged_anew(venue: Any)
     found = verify(venue.ledger, venue.ledger.anchor, judged_again)
     assert found.ok, found.problems
     assert found.verdicts >= 1
+
+
+def test_an_order_that_never_arrives_ends_after_its_session_and_not_before(venue: Any) -> None:
+    answer = venue.gateway.submit(venue.decision(S000="0.08"), Mode.paper)
+    venue.fault("status", status=500, after=False, times=None)
+    venue.run(steps=4)
+    (order,) = venue.gateway.answer(answer.decision_id).orders
+    assert order.state is OrderState.unknown
+    assert len({one["client_order_id"] for one in venue.bodies()}) == 1
+    venue.admin("PUT", "/clock", {"to": "next_close"})
+    venue.run(steps=1)
+    assert venue.gateway.answer(answer.decision_id).orders[0].state is OrderState.unknown
+    venue.advance(1800)
+    venue.run(steps=2)
+    done = venue.gateway.answer(answer.decision_id)
+    assert done.state is DecisionState.done and done.orders[0].state is OrderState.expired
+    venue.require_equal_books()
