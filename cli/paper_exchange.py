@@ -4,10 +4,11 @@ import signal
 from pathlib import Path
 
 from brokers.exchange.exchange import Exchange
-from brokers.exchange.serve import address, application, listening_socket, server
+from brokers.exchange.serve import application, server
 from cli.config import PaperExchangeConfig
 from cli.verbs import verb
 from market.load import load_bars
+from risk.gateway.listening import address, listening_socket
 
 
 @verb(PaperExchangeConfig)

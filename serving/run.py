@@ -18,7 +18,6 @@ from serving.blueprint import Blueprint
 READY_S = 30.0
 GONE_S = 5.0
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ENVIRONMENT = {
     # A replica's own event loop also routes and answers Serve: two threads fewer a request.

@@ -1,6 +1,5 @@
 """Runs the exchange as a server: until it is told to stop, or within a block of code."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from brokers.exchange.records import Rejection
 from brokers.exchange.web import Keys, rejected, trading_routes
 from brokers.exchange.wire import App, Faulty, KnownConnections
 from market.errors import InputError
+from risk.gateway.listening import address, listening_socket
 
 STARTS_WITHIN_S = 10.0
 
@@ -37,24 +37,6 @@ def application(exchange: Exchange, key: str, secret: str) -> App:
     routes.include_router(trading_routes(exchange, keys))
     routes.include_router(admin_routes(exchange, plan, keys, own))
     return Faulty(routes, plan)
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 is any free one.
-
-    Raises:
-        InputError: if the address cannot be had.
-    """
-    try:
-        return socket.create_server((host, port))
-    except OSError as error:
-        raise InputError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-
-
-def address(listener: socket.socket) -> str:
-    """Return the URL of a socket that listens."""
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"
 
 
 def server(app: App) -> uvicorn.Server:

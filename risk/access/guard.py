@@ -23,6 +23,8 @@ from risk.access.routes import Route, routes_at
 from risk.access.settings import GuardSettings
 from risk.access.tokens import Bearer, Tokens
 
+BEARER = "tercet.bearer"  # key of the scope: who asks
+
 # A string with its escapes, also one that never ends: the end of the text ends it, so that a
 # hostile body costs one pass. All quantifiers are possessive.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\(?:.|\Z))*+(?:"|\Z)', re.DOTALL)
@@ -97,6 +99,7 @@ class Guard:
             return route
         browser = any(r.browser for r in routes)
         bearer = await self._authenticated(_headers(scope, b"authorization"), browser)
+        scope[BEARER] = bearer
         if route is None or not route.urgent:
             await self._count(self._rate, bearer.name, "requests with this token")
         if not routes:

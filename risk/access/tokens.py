@@ -68,6 +68,22 @@ def load_tokens(path: Path) -> Tokens:
         InputError: if the file is missing, open to others, or a line is wrong. No message repeats
             a token.
     """
+    return Tokens(_roles(path))
+
+
+def token_of(path: Path, role: Role) -> str:
+    """Return the first token of a file that has at least a role, for its owner to show.
+
+    Raises:
+        InputError: as `load_tokens`, or if there is none.
+    """
+    for token, found in _roles(path).items():
+        if found >= role:
+            return token
+    raise InputError(f"{path} holds no token of the role {role.name}")
+
+
+def _roles(path: Path) -> dict[str, Role]:
     roles: dict[str, Role] = {}
     for number, line in enumerate(_read(path).splitlines(), start=1):
         words = line.partition("#")[0].split()
@@ -86,7 +102,7 @@ def load_tokens(path: Path) -> Tokens:
         roles[token] = Role[role]
     if not roles:
         raise InputError(f"{path} names no token")
-    return Tokens(roles)
+    return roles
 
 
 def make_tokens_file(path: Path) -> str:
@@ -101,7 +117,7 @@ def make_tokens_file(path: Path) -> str:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             os.fchmod(descriptor, 0o600)  # whatever the umask says
-            file.write(f"# Made by tercet serve.\n{Role.admin.name} {token}\n")
+            file.write(f"# Made by tercet.\n{Role.admin.name} {token}\n")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
     return token

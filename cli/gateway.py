@@ -1,0 +1,173 @@
+"""`tercet gateway`: an account's only way to its broker, as a process of its own.
+
+The keys of the broker are in this process and its supervisor alone; everybody else asks over HTTP.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from hydra.core.hydra_config import HydraConfig
+
+from cli.account import parts
+from cli.account_config import GatewayConfig
+from cli.tokens import tokens_file
+from cli.verbs import verb
+from market.errors import InputError
+from risk.access.tokens import Role, load_tokens, token_of
+from risk.gateway.broker import BrokerError
+from risk.gateway.engine import judged_again
+from risk.gateway.listening import address, listening_socket, serve
+from risk.gateway.process import Running, open_ledger, supervisor_of
+from risk.gateway.service import make_app
+from risk.gateway.storage import LedgerFailed
+from risk.gateway.verify import verify
+
+SUBVERBS = {
+    "": "run the service, until Ctrl-C or SIGTERM; it starts halted",
+    "arm": "let it trade: account=<id>, typed",
+    "reconcile": "compare ledger and broker now",
+    "limits": "show the limits in force, or tighten them: file=<JSON>",
+    "verify": "walk the whole audit chain, without the service",
+    "supervise": "renew the permit while all is in order; the service starts this by itself",
+}
+TEXTS = ("account", "reason")
+TOKENS = Path("runs/gateway.tokens")  # where a random token is kept when no file is named
+TIMEOUT_S = 60.0
+
+
+@verb(GatewayConfig)
+def main(config: GatewayConfig) -> None:
+    """Run the service, or one of its subverbs."""
+    act = {
+        "": _serve,
+        "arm": _arm,
+        "reconcile": _reconcile,
+        "limits": _limits,
+        "verify": _verify,
+        "supervise": _supervise,
+    }[config.subverb]
+    try:
+        act(config)
+    except (BrokerError, LedgerFailed) as error:
+        raise InputError(str(error)) from error
+
+
+def _serve(config: GatewayConfig) -> None:
+    service = config.service
+    tokens = tokens_file("service.tokens", service.tokens, TOKENS, service.host)
+    running = Running(parts(config))
+    # The server stops by itself and then passes the signal on: nothing is left to do.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with listening_socket(service.host, service.port) as listener:
+        running.start()
+        try:
+            with _supervisor(service.supervise):
+                latch = running.ledger.latch()
+                state = "armed" if latch.armed else f"HALTED: {latch.reason}"
+                print(f"gateway on {address(listener)}  ({state}; tokens: {tokens})", flush=True)
+                app = make_app(running, load_tokens(tokens), service.web)
+                serve(app, listener, lambda: running.ended is not None)
+        finally:
+            running.stop()
+    if running.ended is not None:
+        raise InputError(running.ended)
+
+
+@contextmanager
+def _supervisor(wanted: bool) -> Iterator[None]:
+    """Let the supervisor run beside the block, with the same configuration."""
+    if not wanted:
+        yield
+        return
+    overrides = [
+        word for word in HydraConfig.get().overrides.task if not word.startswith("subverb=")
+    ]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "cli", "gateway", "supervise", *overrides], stdin=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def _supervise(config: GatewayConfig) -> None:
+    """Look every few seconds, for as long as the parent lives."""
+    parent = os.getppid()
+    supervisor = supervisor_of(parts(config))
+    while os.getppid() == parent:
+        supervisor.step()
+        time.sleep(config.service.renew_s)
+
+
+def _arm(config: GatewayConfig) -> None:
+    if config.account is None:
+        raise InputError("arming needs the account's id, typed: account=<id>")
+    latch = _ask(config, "GET", "/v1/state")["latch"]
+    print(f"latch: {latch['reason']} ({latch['actor']})")
+    body = {"account": config.account, "latch": latch["id"]}
+    _ask(config, "POST", "/v1/arm", body)
+    print(f"account {config.account} is armed")
+
+
+def _reconcile(config: GatewayConfig) -> None:
+    print(json.dumps(_ask(config, "POST", "/v1/reconcile"), indent=2))
+
+
+def _limits(config: GatewayConfig) -> None:
+    if config.file is None:
+        print(json.dumps(_ask(config, "GET", "/v1/limits"), indent=2))
+        return
+    try:
+        wanted = json.loads(Path(config.file).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{config.file} cannot be read: {error}") from None
+    found = _ask(config, "POST", "/v1/limits", {"limits": wanted})
+    print(f"limits {found['version']} are in force")
+
+
+def _verify(config: GatewayConfig) -> None:
+    ledger = open_ledger(config.control)
+    found = verify(ledger, ledger.anchor, judged_again)
+    for problem in found.problems:
+        print(problem)
+    print(
+        f"{found.records} records, {found.verdicts} verdicts judged again, {found.found} problems"
+    )
+    if not found.ok:
+        raise InputError(f"the audit of {ledger.place} is broken")
+
+
+def _ask(config: GatewayConfig, method: str, path: str, body: Any = None) -> Any:
+    """Ask the running service, as the owner of its tokens.
+
+    Raises:
+        InputError: if it does not answer, or refuses.
+    """
+    service = config.service
+    token = token_of(Path(service.tokens or TOKENS), Role.admin)
+    url = f"http://{service.host}:{service.port}{path}"
+    try:
+        answer = requests.request(
+            method,
+            url,
+            json=body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+        )
+        found = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise InputError(f"no gateway answers at {url}: {type(error).__name__}") from None
+    if not answer.ok:
+        raise InputError(str(found["error"]["reason"]))
+    return found
