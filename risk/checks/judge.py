@@ -51,8 +51,7 @@ def judge_order(state: GatewayState, order: ProposedOrder, limits: GatewayLimits
         for check in ORDER_CHECKS:
             found += check(state, order, limits)
         reducing = reduces(state, order)
-        adding = frozenset() if reducing else frozenset({order.request.symbol})
-        book = book_after(state, (order,), adding, limits)
+        book = book_after(state, (order,), frozenset({order.request.symbol}), limits)
         for book_check in BOOK_CHECKS:
             found += book_check(state, book, limits)
         found += orders_are_few(state, (order,), limits)

@@ -254,21 +254,51 @@ def test_slices_together_may_not_take_more_of_the_volume_than_their_parent(case:
     }
 
 
+def poor(case: Case) -> Case:
+    """Return the case with 100 shares each of AAA and BBB and cash that is just the floor of it."""
+    nav, cash = D("20408.17"), D("408.17")
+    changed = case.with_account(equity=nav, last_equity=nav, cash=cash, buying_power=D(0))
+    changed = changed.with_state(equity_reads=(nav,) * 3, peak_equity=nav)
+    return changed.with_limits(
+        max_weight="0.6",
+        max_order_weight="0.5",
+        max_turnover_day="2",
+        max_turnover_week="2",
+        max_sector="1",
+        max_gross="0.981",
+        max_net="0.981",
+    )
+
+
 def test_a_basket_spends_what_its_sells_bring_and_an_order_alone_does_not(case: Case) -> None:
-    poor = case.with_account(cash=D(2_000), buying_power=D(0)).with_account(equity=D(22_000))
-    poor = (
-        poor.with_state(equity_reads=(D(22_000),) * 3, peak_equity=D(22_000))
-        .with_account(last_equity=D(22_000))
-        .with_limits(max_order_weight="0.5", max_sector="1")
+    few = poor(case)
+    sell, buy = case.order(**SELL, quantity=D(80)), case.order(quantity=D(80))
+    assert judge_basket(few.state, (sell, buy), 3, few.limits).violations == ()
+    one_more = (sell, case.order(quantity=D("80.01")))
+    assert codes(judge_basket(few.state, one_more, 3, few.limits)) == {
+        ReasonCode.cash_floor,
+        ReasonCode.buying_power,
+    }
+    assert codes(judge_order(few.state, buy, few.limits)) == {
+        ReasonCode.cash_floor,
+        ReasonCode.buying_power,
+        ReasonCode.gross_exposure,
+        ReasonCode.net_exposure,
+        ReasonCode.ramp,
+    }
+
+
+def test_a_basket_of_durable_orders_is_counted_once(case: Case) -> None:
+    order = case.order()
+    full = case.with_state(
+        counted=frozenset({order.request.client_order_id}),
+        parents={(case.decision.id, "CCC", Side.buy): D(10_000)},
     )
-    poor = poor.with_limits(
-        max_weight="0.5", max_turnover_day="2", max_order_weight="0.5", max_sector="1"
-    )
-    sell, buy = case.order(**SELL, quantity=D(80)), case.order(quantity=D(78))
-    assert judge_basket(poor.state, (sell, buy), 3, poor.limits).allowed
-    assert {ReasonCode.cash_floor, ReasonCode.buying_power} <= codes(
-        judge_order(poor.state, buy, poor.limits)
-    )
+    assert judge_basket(full.state, (order,), 3, case.limits).allowed
+    uncounted = full.with_state(counted=frozenset())
+    assert codes(judge_basket(uncounted.state, (order,), 3, case.limits)) == {
+        ReasonCode.participation_order
+    }
 
 
 def test_both_sides_of_a_name_in_one_basket_are_refused(case: Case) -> None:
