@@ -156,9 +156,12 @@ def test_an_asset_is_known_or_refused(broker):
 
 
 @pytest.mark.parametrize("name", ["../orders", "S000/../S001", "S000?x=1", "S000#", "%53000"])
-def test_an_odd_name_does_not_reach_another_asset(broker, name):
+def test_an_odd_name_does_not_reach_another_address(broker, venue, name):
     with pytest.raises((Refused, Unavailable)):
         broker.asset(name)
+    (sent,) = venue.sent()
+    assert sent["path"].startswith("/v2/assets/")
+    assert sent["query"] == ""
 
 
 def test_a_name_without_a_quote_is_missing(broker):
@@ -504,12 +507,18 @@ def test_a_client_order_id_is_sent_as_it_is(broker):
     assert found.client_order_id == odd
 
 
-def test_the_environment_puts_no_proxy_between(venue, monkeypatch, tmp_path):
+def test_the_environment_puts_no_proxy_between_and_no_password_beside(wire, monkeypatch, tmp_path):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.setenv("NO_PROXY", "")
-    monkeypatch.setenv("no_proxy", "")
-    assert adapter(venue.url).account().paper
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password of-something-else")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    server = wire(lambda connection, _: connection.sendall(b"HTTP/1.1 204 No\r\n\r\n"))
+    adapter(server.url).cancel(NOBODY)
+    (sent,) = server.requests
+    assert "Authorization" not in sent
+    assert KEYS.secret in sent
 
 
 def test_a_broker_that_is_not_there_is_unavailable_and_its_orders_unknown():

@@ -185,9 +185,22 @@ def test_an_order_that_cannot_be_written_down_is_never_sent(number):
         body_of(OrderRequest("ours", "SPY", Side.buy, Decimal(1), Decimal(number)))
 
 
-def test_an_order_without_its_id_is_never_sent():
-    with pytest.raises(ValueError, match="needs its id"):
-        body_of(OrderRequest("", "SPY", Side.buy, Decimal(1), None))
+@pytest.mark.parametrize(("name", "symbol"), [("", "SPY"), ("ours", "")])
+def test_an_order_without_its_id_or_symbol_is_never_sent(name, symbol):
+    with pytest.raises(ValueError, match="needs its id and its symbol"):
+        body_of(OrderRequest(name, symbol, Side.buy, Decimal(1), None))
+
+
+def test_a_limit_is_written_down_as_one():
+    body = body_of(OrderRequest("ours", "SPY", Side.buy, Decimal(1), Decimal("1.50")))
+    assert (body["type"], body["limit_price"]) == ("limit", "1.50")
+
+
+@pytest.mark.parametrize("side", ["hold", "BUY", "sell_to_open"])
+def test_a_side_that_nobody_knows_is_refused(side):
+    for build, raw in ((order_of, ORDER), (fill_of, FILL)):
+        with pytest.raises(ValueError, match="side is"):
+            build(raw | {"side": side})
 
 
 @pytest.mark.parametrize(
@@ -282,6 +295,7 @@ def test_a_fill_is_exact_and_costs_what_it_says():
     assert (str(fill.quantity), str(fill.price), fill.side) == ("2.5", "101.4999", Side.sell)
     assert (fill.commission, fill.at, fill.client_order_id) == (Decimal(0), AT, None)
     assert fill_of(FILL | {"commission": "0.35"}).commission == Decimal("0.35")
+    assert fill_of(FILL | {"commission": "0"}).commission == 0
     for name, odd in (("commission", "-1"), ("qty", "0"), ("price", "-1")):
         with pytest.raises(ValueError, match=name):
             fill_of(FILL | {name: odd})
