@@ -409,6 +409,12 @@ def test_a_name_without_quote_or_trade_is_missing_and_one_not_asked_for_too():
     assert set(quotes_of(symbols, quotes, trades)) == {"SPY"}
 
 
+@pytest.mark.parametrize("answer", [None, [], {}, {"quotes": None}, {"quotes": []}, {"trades": {}}])
+def test_an_answer_without_quotes_is_not_one_of_no_quotes(answer):
+    with pytest.raises(ValueError, match="quotes: no object"):
+        quotes_of(frozenset({"SPY"}), answer, {"trades": {"SPY": TRADE}})
+
+
 @pytest.mark.parametrize("changes", [{"bp": -1}, {"ap": -1}])
 def test_a_price_below_zero_is_refused(changes):
     with pytest.raises(ValueError):
