@@ -37,7 +37,7 @@ from risk.gateway.planner import Carried, plan
 from risk.gateway.records import TERMINAL, Decision, Fill, OrderRequest, OrderState, Side
 from risk.gateway.state import GatewayState, ProposedOrder
 from risk.gateway.stored import DecisionState, Latch, StoredDecision, StoredOrder
-from risk.gateway.verdict import Effect, ReasonCode, Verdict, Violation
+from risk.gateway.verdict import Effect, ReasonCode, Scope, Verdict, Violation
 from risk.gateway.verify import VERDICT
 from risk.gateway.writer import Conflict, Halted, Writer
 
@@ -144,7 +144,7 @@ class Gateway:
             self.reconcile()
             state = self._observer.look(self._limits, decision, received)
             verdict = _joined(
-                judge_gate(state, self._limits),
+                _without_exposure(judge_gate(state, self._limits)),
                 judge_decision(state, decision, self._limits),
                 _mode_fits(mode, state),
             )
@@ -224,15 +224,24 @@ class Gateway:
             return Reconciliation(memory.reconciled_at, drifted, foreign)
 
     def kill(self, reason: str, actor: str) -> None:
-        """Latch, then ask for the end of every open order; what was not sent never will be."""
-        self._ledger.trip(reason, actor, self._clock())
+        """Latch, then ask for the end of every open order; what was not sent never will be.
+
+        Raises:
+            LedgerFailed: if the latch could not be tripped; the orders were cancelled all the same.
+        """
+        try:
+            self._ledger.trip(reason, actor, self._clock())
+        finally:
+            self._cancel_all()
+        with self._turn:
+            for order in self._ledger.orders(states=(OrderState.intent,)):
+                self._courier.drop(order, reason)
+
+    def _cancel_all(self) -> None:
         try:
             self._broker.cancel_all()
         except BrokerError as error:
             logger.critical("cancel-all failed: %s", error)
-        with self._turn:
-            for order in self._ledger.orders(states=(OrderState.intent,)):
-                self._courier.drop(order, reason)
 
     @property
     def limits(self) -> GatewayLimits:
@@ -250,6 +259,7 @@ class Gateway:
         Raises:
             InputError: if the latch has changed since it was seen.
             LedgerFailed, StaleEpoch: if it could not be made durable.
+            BrokerError: if it is armed, but the broker goes on refusing orders as a kill asked.
         """
         with self._turn:
             self.reconcile()
@@ -266,6 +276,8 @@ class Gateway:
                     actor=actor,
                     at=self._clock(),
                 )
+                if state.account.suspended:
+                    self._broker.suspend(False)
             return verdict
 
     def tighten(self, limits: GatewayLimits, actor: str) -> Verdict:
@@ -384,7 +396,12 @@ class Gateway:
     def _is_over(self, order: StoredOrder) -> bool:
         """Return whether the session is over in which an order had to end."""
         stored = self._ledger.decision(order.decision_id)
-        return stored is None or self._clock() > stored.decision.expires_at + AFTER_SESSION
+        return stored is None or self._clock() > self._closes(stored) + AFTER_SESSION
+
+    def _closes(self, stored: StoredDecision) -> datetime:
+        """Return the end of the session in which a decision was accepted: its slices may use it."""
+        hours = self._observer.hours(stored.received_at)
+        return stored.decision.expires_at if hours is None else hours.close
 
     def _stop_if_tripped(self) -> None:
         state = self._observer.look(self._limits)
@@ -423,16 +440,18 @@ class Gateway:
         self, stored: StoredDecision, order: StoredOrder, orders: Sequence[StoredOrder]
     ) -> bool:
         """Judge one order again and send it; return whether the next one may be tried now."""
-        now = self._clock()
-        state = self._observer.look(self._limits, stored.decision, stored.received_at)
+        now, closes = self._clock(), self._closes(stored)
         proposed = self._proposed(order, orders)
+        if now < proposed.send_after:
+            return True
+        state = self._observer.look(self._limits, stored.decision, stored.received_at)
         if order.state is OrderState.unknown:  # it may be out already: only the same id is safe
             state = replace(
                 state, used_ids=(state.used_ids or frozenset()) - {order.client_order_id}
             )
         verdict = judge_order(state, proposed, self._limits)
         self._audit_verdict(state, proposed, verdict, stored.decision.model_sha256)
-        if verdict.allowed and now <= stored.decision.expires_at:
+        if verdict.allowed and now <= closes:
             self._observer.memory.messages.append(now)
             try:
                 attempt = self._courier.send(order)
@@ -443,8 +462,8 @@ class Gateway:
         if order.state is OrderState.unknown:
             return True  # it is asked for again until the broker says what it is
         patient = {one.code.effect for one in verdict.violations} <= PATIENT
-        if now > stored.decision.expires_at or not patient:
-            self._courier.drop(order, "; ".join(_codes(verdict)) or "decision_expired")
+        if now > closes or not patient:
+            self._courier.drop(order, "; ".join(_codes(verdict)) or "session_ended")
         return not patient
 
     def _proposed(self, order: StoredOrder, orders: Sequence[StoredOrder]) -> ProposedOrder:
@@ -530,6 +549,11 @@ def _mode_fits(mode: Mode, state: GatewayState) -> Verdict:
     if mode is not Mode.paper or (state.account is not None and state.account.paper is True):
         return Verdict(())
     return Verdict((Violation(ReasonCode.account_mismatch, "mode", "paper", "not paper", ""),))
+
+
+def _without_exposure(verdict: Verdict) -> Verdict:
+    """Leave to the basket what stops only orders that add risk: exits pass after a bad day."""
+    return Verdict(tuple(one for one in verdict.violations if one.code.scope is not Scope.exposure))
 
 
 def _joined(*verdicts: Verdict) -> Verdict:

@@ -110,7 +110,8 @@ class Observer:
         permissions: names and models.
         memory: of the gateway.
         clock: UTC, the one that sessions follow.
-        own_clock: UTC, of this machine.
+        own_clock: UTC, of this machine; None where sessions follow the broker's clock, and there is
+            nothing to compare.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Observer:
         permissions: Permissions,
         memory: Memory,
         clock: Callable[[], datetime],
-        own_clock: Callable[[], datetime],
+        own_clock: Callable[[], datetime] | None,
     ) -> None:
         self._broker, self._ledger, self._epoch, self._market = broker, ledger, epoch, market
         self._permit, self._halt_file, self._permissions = permit, halt_file, permissions
@@ -226,6 +227,10 @@ class Observer:
             ramp=self._permissions.ramp,
         )
 
+    def hours(self, at: datetime) -> SessionHours | None:
+        """Return the session that the calendar has on the day of a time."""
+        return self._market.hours(at)
+
     def _assets(self, symbols: Iterable[str]) -> dict[str, Asset]:
         found = {}
         for symbol in symbols:
@@ -237,6 +242,8 @@ class Observer:
     def _skew(self, clock: BrokerClock | None) -> Decimal | None:
         if clock is None:
             return None
+        if self._own_clock is None:
+            return Decimal(0)
         return Decimal(repr((self._own_clock() - clock.now).total_seconds()))
 
     def _messages(self, now: datetime, seconds: float) -> int:
