@@ -177,7 +177,7 @@ class StateAnswer(Strict):
     permit_left_s: float
     epoch: int
     limits_version: str
-    reconciled_at: Time | None
+    reconciled_at: datetime | None
     drifted: list[str] | None
     foreign: list[str] | None
     problem: str | None
@@ -186,7 +186,7 @@ class StateAnswer(Strict):
 class ReconcileAnswer(Strict):
     """How ledger and broker compare."""
 
-    at: Time
+    at: datetime
     clean: bool
     drifted: dict[str, tuple[str, str]]  # shares by our fills, shares at the broker
     foreign: list[str]

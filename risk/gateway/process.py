@@ -139,7 +139,7 @@ def supervisor_of(parts: Parts) -> Supervisor:
         permissions_of(parts),
         parts.service.permit_s,
         clock,
-        clock if parts.service.clock is ClockKind.broker else _own_time,
+        None if parts.service.clock is ClockKind.broker else _own_time,
     )
 
 
@@ -170,7 +170,6 @@ class Running:
         parts.broker.self_test()
         account = parts.broker.account()
         self.clock = clock_of(parts.service.clock, parts.broker, account)
-        followed = parts.service.clock is ClockKind.broker
         self.ledger = open_ledger(parts.control)
         self.ledger.migrate()
         self.epoch = self.ledger.acquire(f"gateway on {socket.gethostname()}")
@@ -185,7 +184,7 @@ class Running:
             permissions_of(parts),
             self.memory,
             self.clock,
-            self.clock if followed else _own_time,
+            None if parts.service.clock is ClockKind.broker else _own_time,
         )
         self.gateway = Gateway(
             parts.broker,
@@ -207,6 +206,18 @@ class Running:
         self._stopping.set()
         self._thread.join(PATIENCE_S)
         self.ledger.close()
+
+    def kill(self, reason: str, actor: str) -> None:
+        """Stop: by the latch and the broker, and by the HALT file where the ledger fails.
+
+        Raises:
+            LedgerFailed: if the latch could not be tripped; the file was written then.
+        """
+        try:
+            self.gateway.kill(reason, actor)
+        except LedgerFailed:
+            self.halt_file.halt(f"{reason} ({actor})")
+            raise
 
     @property
     def problem(self) -> str | None:
@@ -260,7 +271,7 @@ class Running:
     def _trip(self) -> None:
         try:
             if self.ledger.latch().armed:
-                self.gateway.kill("the gateway failed; its log says why", "gateway")
+                self.kill("the gateway failed; its log says why", "gateway")
         except LedgerFailed as error:
             logger.critical("%s", error)
             self.memory.ledger_writable = False

@@ -120,7 +120,7 @@ class Service:
         """Latch, and ask for the end of every open order."""
         asked = strict(KillRequest, await request.body())
         actor = _actor(request)
-        await self._done(partial(self._running.gateway.kill, asked.reason, actor), self._urgent)
+        await self._done(partial(self._running.kill, asked.reason, actor), self._urgent)
         return _sent(await self._done(self._state, self._urgent))
 
     async def arm(self, request: Request) -> Response:

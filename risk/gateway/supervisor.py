@@ -38,7 +38,7 @@ class Supervisor:
         permissions: names and models.
         permit_s: that a permit lives.
         clock: UTC, the one that sessions follow.
-        own_clock: UTC, of this machine.
+        own_clock: UTC, of this machine; None where sessions follow the broker's.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Supervisor:
         permissions: Permissions,
         permit_s: float,
         clock: Callable[[], datetime],
-        own_clock: Callable[[], datetime],
+        own_clock: Callable[[], datetime] | None,
     ) -> None:
         self._broker, self._ledger, self._market = broker, ledger, market
         self._permit, self._halt_file, self._permissions = permit, halt_file, permissions

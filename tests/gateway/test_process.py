@@ -209,8 +209,8 @@ class Place:
             answer: dict[str, Any] = self.ask("GET", f"/v1/decisions/{number:064x}").json()
             if answer.get("state") in ("done", "refused", "failed"):
                 return answer
-            self.advance(5.0)
-            time.sleep(0.1)
+            self.advance(20.0)
+            time.sleep(0.2)
         raise AssertionError(self.output(self.started[-1]))
 
     def ledger(self) -> Ledger:
@@ -321,8 +321,14 @@ def test_a_kill_works_while_the_gateway_hangs(place: Place) -> None:
     place.advance(60.0)
     time.sleep(1.0)
     assert len(place.bodies()) == sent
+    latch = place.ask("GET", "/v1/state").json()["latch"]["id"]
+    arming = {"account": place.account, "latch": latch}
+    assert "HALT" in place.ask("POST", "/v1/arm", arming).text
     refused = place.ask("POST", "/v1/decisions", place.request(2, S001="0.05"), "allocate").json()
     assert {"latch", "halt_file", "suspended"} <= set(refused["reasons"])
+    (place.folder / "HALT").unlink()
+    assert place.ask("POST", "/v1/arm", arming).json()["latch"]["armed"]
+    assert not place.broker.account().suspended
 
 
 def test_a_kill_does_what_it_can_when_ledger_and_broker_cannot_be_reached(place: Place) -> None:
