@@ -6,17 +6,25 @@ it writes. PostgreSQL: a writer locks the one row of `fence` first, which has th
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from market.errors import InputError
 
 PATIENCE_S = 5.0
+_POLL_S = 0.0005
 _POSTGRES = {
     "lock_timeout": "5000",
     "statement_timeout": "10000",
@@ -153,13 +161,33 @@ def _sqlite_engine(path: Path, *, writing: bool) -> Engine:
     engine = create_engine(
         "sqlite://", creator=connect, poolclass=QueuePool, pool_timeout=PATIENCE_S
     )
-    begin = "BEGIN IMMEDIATE" if writing else "BEGIN"
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
+    begin = _begin_writing if writing else _begin_reading
+    event.listen(engine, "begin", begin)
     return engine
+
+
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Take the write lock.
+
+    SQLite itself asks for it ever more rarely, until a busy writer keeps a waiting one out for
+    seconds: a trip must not wait like that.
+    """
+    patience = time.monotonic() + PATIENCE_S
+    connection.exec_driver_sql("PRAGMA busy_timeout=0")
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            break
+        except OperationalError as error:
+            busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > patience:
+                raise
+        time.sleep(_POLL_S)
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={int(PATIENCE_S * 1000)}")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, writing: bool) -> None:

@@ -177,15 +177,17 @@ def trip(reason: str) -> str:
     return "tripped"
 
 
-def race(names: list[str]) -> int:
-    """Put orders in flight one after the other, until the latch forbids it."""
-    for number, name in enumerate(names):
+def race(name: str) -> int:
+    """Put one order in flight again and again, until the latch forbids it."""
+    for number in range(100_000):
         try:
             with kept["ledger"].writing(kept["epoch"]) as writer:
                 writer.set_order(name, OrderState.in_flight, at=NOW)
         except Halted:
             return number
-    return len(names)
+        with kept["ledger"].writing(kept["epoch"]) as writer:
+            writer.set_order(name, OrderState.unknown, at=NOW)
+    raise AssertionError("nobody tripped")
 
 
 def say(answer: object) -> None:

@@ -33,8 +33,10 @@ NOW = datetime(2024, 3, 5, 15, 0, tzinfo=UTC)
 TODAY = date(2024, 3, 5)
 S = OrderState
 
-decimals = st.decimals(
-    min_value=Decimal("1E-12"), max_value=Decimal("1E+20"), allow_nan=False, allow_infinity=False
+decimals = st.builds(
+    lambda digits, exponent: Decimal(digits).scaleb(exponent),
+    st.integers(min_value=1, max_value=10**28 - 1),
+    st.integers(min_value=-30, max_value=10),
 )
 times = st.datetimes(
     min_value=datetime(1990, 1, 1), max_value=datetime(2090, 1, 1), timezones=st.just(UTC)
