@@ -32,11 +32,12 @@ from risk.gateway.records import (
     Side,
 )
 from risk.gateway.stored import StoredOrder
-from risk.gateway.writer import Conflict, Writer
+from risk.gateway.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LISTED_BACK = timedelta(hours=1)  # clocks differ
+ONE_DAY = timedelta(days=1)
 
 
 class Sent(Enum):
@@ -146,7 +147,7 @@ class Courier:
         Raises:
             Unavailable: if the broker cannot say.
         """
-        known = {fill.execution_id for fill in self._ledger.fills()}
+        known = {fill.execution_id for fill in self._ledger.fills(after - ONE_DAY)}
         fills = [fill for fill in self._broker.fills(after) if fill.execution_id not in known]
         if not fills:
             return ()
@@ -156,7 +157,8 @@ class Courier:
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
         """Add our ids to executions of which the broker says only its own order id."""
-        ids = {one.broker_id: one.client_order_id for one in self._ledger.orders()}
+        recent = self._ledger.recent_orders(self._clock())
+        ids = {one.broker_id: one.client_order_id for one in recent}
         if any(fill.client_order_id is None and fill.broker_id not in ids for fill in fills):
             ids |= {one.broker_id: one.client_order_id for one in self._broker.orders(after)}
         return [
@@ -253,11 +255,7 @@ def _is_ours(order: StoredOrder, found: BrokerOrder) -> bool:
 
 def _booked(writer: Writer, fill: Fill) -> bool:
     """Book one execution on its order and on the positions; False if it was known."""
-    try:
-        new = writer.add_fill(fill)
-    except Conflict as error:
-        writer.audit("fill.conflict", "gateway", str(error))
-        raise
+    new = writer.add_fill(fill)
     if new:
         held = writer.positions()
         signed = fill.quantity if fill.side is Side.buy else -fill.quantity

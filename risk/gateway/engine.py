@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 AFTER_SESSION = timedelta(minutes=15)  # for a broker that shows an order late
 FILLS_BACK = timedelta(days=5)  # executions are asked for again, and counted once
 PATIENT = frozenset({Effect.wait, Effect.halt})
-UNSENT = frozenset({OrderState.intent, OrderState.in_flight, OrderState.unknown})
+ALIVE = (OrderState.in_flight, OrderState.unknown, OrderState.working)
 _STATE = TypeAdapter(GatewayState)
 _ORDER = TypeAdapter(ProposedOrder)
 
@@ -381,7 +381,7 @@ class Gateway:
 
     def _follow(self) -> None:
         """Ask the broker about every order that it has or may have."""
-        for order in self._ledger.orders():
+        for order in self._ledger.orders(states=ALIVE):
             try:
                 if order.state in (OrderState.in_flight, OrderState.unknown):
                     if self._is_over(order):
@@ -412,7 +412,7 @@ class Gateway:
     def _open_decisions(self) -> Iterable[tuple[str, list[StoredOrder]]]:
         """Return the accepted decisions with orders that have not ended."""
         by_decision: dict[str, list[StoredOrder]] = {}
-        for order in self._ledger.orders():
+        for order in self._ledger.recent_orders(self._clock()):
             by_decision.setdefault(order.decision_id, []).append(order)
         for decision_id, orders in by_decision.items():
             stored = self._ledger.decision(decision_id)
@@ -500,7 +500,7 @@ class Gateway:
         return known is not None and self._ledger.order(known) is not None
 
     def _foreign(self) -> frozenset[str]:
-        known = {order.client_order_id for order in self._ledger.orders()}
+        known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
         return frozenset(
             found.client_order_id
             for found in self._broker.open_orders()

@@ -153,7 +153,7 @@ class Observer:
         positions = _known(self._broker.positions, "positions")
         broker_open = _known(self._broker.open_orders, "open orders")
         now = self._clock()
-        orders = self._ledger.orders()
+        orders = self._ledger.recent_orders(now)
         sent = [order for order in orders if order.state in SENT]
         open_orders = None
         if broker_open is not None:

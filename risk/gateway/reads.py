@@ -45,6 +45,9 @@ T = TypeVar("T")
 Found = dict[str, Any]  # a row as the database gives it
 
 
+RECENT = timedelta(days=8)
+
+
 class Reads:
     """The questions; who inherits says on which connection they are asked."""
 
@@ -104,6 +107,14 @@ class Reads:
         """Return the orders that were created in the sessions [first, last], oldest first."""
         session = schema.orders.c.session
         return self._orders(select(schema.orders).where(_between(session, first, last)))
+
+    def recent_orders(self, now: datetime) -> list[StoredOrder]:
+        """Return the orders of the last eight days, oldest first: all that can matter today.
+
+        Every order ends with its session, a week is counted by its trades, and broker and ledger
+        are compared over five days.
+        """
+        return self.orders_between(now.date() - RECENT, now.date() + timedelta(days=1))
 
     def _orders(self, asked: Select[Any]) -> list[StoredOrder]:
         table = schema.orders

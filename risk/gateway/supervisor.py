@@ -116,7 +116,7 @@ class Supervisor:
         held = {name: one.quantity for name, one in self._broker.positions().items()}
         open_ids = {order.client_order_id for order in self._broker.open_orders()}
         ours = self._ledger.positions()
-        known = {order.client_order_id for order in self._ledger.orders()}
+        known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
         self._seen.append((_differing(ours, held), frozenset(open_ids - known)))
         last = list(self._seen)[-reads:]
         drifted = frozenset.intersection(*(one[0] for one in last))
