@@ -381,8 +381,9 @@ def test_a_session_of_new_york_is_told_in_utc(day, opens, closes, utc):
     hours = session_of({"date": day, "open": opens, "close": closes})
     assert hours.session == date.fromisoformat(day)
     assert (hours.open.hour, hours.open.minute, hours.close.hour) == (utc[0], 30, utc[1])
-    with pytest.raises(ValueError):
-        session_of({"date": day, "open": closes, "close": opens})
+    for end in (opens, "09:00"):
+        with pytest.raises(ValueError, match="close"):
+            session_of({"date": day, "open": opens, "close": end})
 
 
 def test_a_quote_is_as_old_as_the_older_of_its_prices():
