@@ -4,10 +4,12 @@ The keys of the broker are in this process and its supervisor alone; everybody e
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,8 @@ from risk.gateway.process import Running, open_ledger, supervisor_of
 from risk.gateway.service import make_app
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.verify import verify
+
+logger = logging.getLogger(__name__)
 
 SUBVERBS = {
     "": "run the service, until Ctrl-C or SIGTERM; it starts halted",
@@ -70,7 +74,7 @@ def _serve(config: GatewayConfig) -> None:
     with listening_socket(service.host, service.port) as listener:
         running.start()
         try:
-            with _supervisor(service.supervise):
+            with _supervisor(service.supervise, service.renew_s):
                 latch = running.ledger.latch()
                 state = "armed" if latch.armed else f"HALTED: {latch.reason}"
                 print(f"gateway on {address(listener)}  ({state}; tokens: {tokens})", flush=True)
@@ -83,22 +87,41 @@ def _serve(config: GatewayConfig) -> None:
 
 
 @contextmanager
-def _supervisor(wanted: bool) -> Iterator[None]:
-    """Let the supervisor run beside the block, with the same configuration."""
+def _supervisor(wanted: bool, pause_s: float) -> Iterator[None]:
+    """Let the supervisor run beside the block, with the same configuration.
+
+    Args:
+        wanted: false where somebody else starts it.
+        pause_s: before another one is started in the place of one that died.
+    """
     if not wanted:
         yield
         return
     overrides = [
         word for word in HydraConfig.get().overrides.task if not word.startswith("subverb=")
     ]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "cli", "gateway", "supervise", *overrides], stdin=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "cli", "gateway", "supervise", *overrides]
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.is_set():
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            while child.poll() is None and not ended.wait(0.2):
+                pass
+            if ended.is_set():
+                child.kill()
+                child.wait()
+            else:
+                logger.critical("the supervisor ended with %s; another one starts", child.wait())
+                ended.wait(pause_s)
+
+    keeper = threading.Thread(target=keep, name="supervisor")
+    keeper.start()
     try:
         yield
     finally:
-        child.terminate()
-        child.wait()
+        ended.set()
+        keeper.join()
 
 
 def _supervise(config: GatewayConfig) -> None:

@@ -315,6 +315,8 @@ def test_a_kill_works_while_the_gateway_hangs(place: Place) -> None:
     assert killer.wait(60) == 0, place.output(killer)
     said = place.output(killer)
     assert said.count("done") == 6 and "FAILED" not in said
+    cancelled = re.search(r"([0-9.]+) s  all orders cancelled", said)
+    assert cancelled is not None and float(cancelled[1]) <= 1.0
     assert place.broker.open_orders() == [] and place.broker.account().suspended
     assert place.ledger().latch().tripped and (place.folder / "HALT").exists()
     gateway.send_signal(signal.SIGCONT)
@@ -430,6 +432,22 @@ def test_without_its_supervisor_the_gateway_soon_sends_nothing(place: Place) -> 
     assert place.bodies() == []
 
 
+def test_a_supervisor_that_hangs_ends_the_permit_and_one_that_dies_is_replaced(
+    place: Place,
+) -> None:
+    gateway = place.start("service.permit_s=2")
+    place.permitted()
+    (supervisor,) = children(gateway.pid)
+    os.kill(supervisor, signal.SIGSTOP)
+    time.sleep(2.5)
+    assert place.ask("GET", "/v1/state").json()["permit_left_s"] == 0
+    refused = place.ask("POST", "/v1/decisions", place.request(S000="0.05"), "allocate").json()
+    assert "permit" in refused["reasons"] and place.bodies() == []
+    os.kill(supervisor, signal.SIGKILL)
+    place.permitted()
+    assert children(gateway.pid) != [supervisor]
+
+
 def test_neither_torch_nor_ray_is_in_the_process(place: Place) -> None:
     gateway = place.start()
     place.permitted()
@@ -446,5 +464,5 @@ def test_neither_torch_nor_ray_is_in_the_process(place: Place) -> None:
 
 
 def children(parent: int) -> list[int]:
-    found = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(word) for word in found.split()]
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    return [int(word) for task in tasks for word in task.read_text().split()]
