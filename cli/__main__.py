@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from cli.words import HELP, as_typed, listed, options_last, with_subverb
+from market.errors import Refused
 from market.suggest import nearest
 
 VERBS = {
@@ -17,12 +18,14 @@ VERBS = {
     "allocate": "print the allocation of one session, without a server",
     "export": "write each policy as ONNX, checked against torch",
     "bench": "measure what each part costs on this machine",
+    "rebalance": "bring an account to its allocation, through its gateway",
     "paper-exchange": "play a broker on this machine, by Alpaca's interface",
     "gateway": "run an account's only way to its broker, arm it, or ask it",
     "kill": "stop all trading of an account, whatever else works",
     "doctor": "check the installation of this machine",
 }
 INPUT_ERROR = 2
+REFUSED = 3
 INTERRUPTED = 130
 
 # Hydra's own files and log handlers are not wanted: a run has its folder, logging is set up here.
@@ -41,7 +44,7 @@ def main() -> int:
 
     Returns:
         The exit code: 0, 1 for a defect of ours (with its traceback), 2 for bad input (with one
-        line), 130 after an interruption.
+        line), 3 for what was refused (with one line), 130 after an interruption.
     """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in {*HELP, "help"}:
@@ -106,12 +109,12 @@ def _report(error: Exception, line: str | None) -> int:
     """Print the user's mistake in one line, or our own with its traceback."""
     if line is None:
         raise error
-    return _refuse(line)
+    return _refuse(line, REFUSED if isinstance(error, Refused) else INPUT_ERROR)
 
 
-def _refuse(line: str) -> int:
+def _refuse(line: str, code: int = INPUT_ERROR) -> int:
     print(f"tercet: {line}", file=sys.stderr)
-    return INPUT_ERROR
+    return code
 
 
 if __name__ == "__main__":

@@ -10,10 +10,7 @@ from cli.config import AllocateConfig
 from cli.verbs import verb
 from market.errors import InputError
 from risk.access.errors import NotAnswered
-from serving.allocation import answer
-from serving.decisions import DecisionLog
-from serving.local import LocalBackend
-from serving.messages import parse, to_question
+from serving.local import recorded_answer
 
 
 @verb(AllocateConfig)
@@ -22,9 +19,12 @@ def main(config: AllocateConfig) -> None:
     logging.getLogger("serving").setLevel(logging.CRITICAL)  # the one line below says it all
     body = json.dumps(_question(config)).encode()
     try:
-        said = asyncio.run(_ask(config, body))
+        recorded, opinion = asyncio.run(recorded_answer(config.blueprint(), body))
     except NotAnswered as error:
         raise InputError(f"{error.reason.name}: {error.detail}") from error
+    said = recorded.answer
+    if config.explain:
+        said = {**said, "explanation": opinion.explanation}
     print(json.dumps(said, indent=1))
 
 
@@ -44,24 +44,3 @@ def _account(config: AllocateConfig) -> Any:
         raise InputError(f"account={config.account}: {error.strerror}") from error
     except ValueError as error:
         raise InputError(f"account={config.account} is not JSON: {error}") from error
-
-
-async def _ask(config: AllocateConfig, body: bytes) -> dict[str, Any]:
-    request = parse(body)
-    plan = config.blueprint()
-    backend = LocalBackend(
-        plan.sources(),
-        plan.serving.desk,
-        plan.env,
-        plan.market.exchange,
-        plan.market.cash_rate,
-    )
-    opinion = await backend.opinion(to_question(request))
-    log = DecisionLog(Path(plan.serving.decisions))
-    try:
-        recorded = await answer(log, request, opinion)
-    finally:
-        log.close()
-    if config.explain:
-        return {**recorded.answer, "explanation": opinion.explanation}
-    return recorded.answer

@@ -13,6 +13,7 @@ from brokers.exchange.settings import ExchangeSettings
 from cli import account_config
 from envs.make import register_schemas
 from market.errors import InputError
+from serving.gateway_client import Mode
 from training.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -151,6 +152,38 @@ class AllocateConfig(AnsweringConfig):
 
 
 @dataclass(slots=True)
+class GatewayAccess:
+    """Where an account's gateway is, and how to be let in."""
+
+    url: str = MISSING
+    tokens: str = MISSING  # file with a token of the role allocate
+    timeout_s: float = MISSING  # for each of its answers, > 0
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0.0:
+            raise ValueError(f"gateway.timeout_s must be above 0, was {self.timeout_s}")
+
+
+@dataclass(slots=True)
+class RebalanceConfig(AnsweringConfig):
+    """The root of `conf/rebalance.yaml`."""
+
+    mode: Mode = MISSING
+    account: str | None = MISSING  # id that the gateway's account must have; live needs it
+    confirm: str | None = MISSING  # the same id again, for live; null asks for it
+    gateway: GatewayAccess = MISSING
+    poll_s: float = MISSING  # between two questions about the orders, > 0
+    wait_s: float = MISSING  # for their end; the gateway goes on without us
+    out: str | None = MISSING  # folder; null is runs/<id>
+
+    def __post_init__(self) -> None:
+        for name in ("poll_s", "wait_s"):
+            value = getattr(self, name)
+            if not value > 0.0:
+                raise ValueError(f"{name} must be above 0, was {value}")
+
+
+@dataclass(slots=True)
 class ExportConfig:
     """The root of `conf/export.yaml`."""
 
@@ -211,4 +244,5 @@ def register() -> None:
     store.store(name="export_schema", node=ExportConfig)
     store.store(name="serve_schema", node=ServeConfig)
     store.store(name="allocate_schema", node=AllocateConfig)
+    store.store(name="rebalance_schema", node=RebalanceConfig)
     store.store(name="paper_exchange_schema", node=PaperExchangeConfig)

@@ -6,9 +6,14 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from envs.batch import EnvSettings
+from serving.allocation import answer
+from serving.blueprint import Blueprint
+from serving.decisions import DecisionLog, Recorded
+from serving.messages import parse, to_question
 from serving.questions import Opinion, Question
 from serving.routing import ModelRole, described, in_shadow, role_for
 from serving.seat import Seat
@@ -75,3 +80,30 @@ class LocalBackend:
     def _ask(self, seat: Seat, question: Question) -> Opinion:
         seat.follow()
         return seat.opinion(question)
+
+
+async def recorded_answer(
+    plan: Blueprint, body: bytes, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[Recorded, Opinion]:
+    """Return the recorded answer to a question, as the service would give it.
+
+    Args:
+        plan: of what is asked.
+        body: that a caller of the service would send.
+        clock: tells the time, with its zone.
+
+    Raises:
+        NotAnswered: if the question cannot be answered.
+        InputError: if artefact, market or log cannot be used.
+    """
+    request = parse(body)
+    market = plan.market
+    backend = LocalBackend(
+        plan.sources(), plan.serving.desk, plan.env, market.exchange, market.cash_rate, clock
+    )
+    opinion = await backend.opinion(to_question(request))
+    log = DecisionLog(Path(plan.serving.decisions))
+    try:
+        return await answer(log, request, opinion), opinion
+    finally:
+        log.close()

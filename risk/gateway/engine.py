@@ -159,7 +159,11 @@ class Gateway:
             self._record(decision, mode, received, state, verdict, orders, carried)
             stored = self._ledger.decision(decision.id)
             assert stored is not None, "it was recorded a moment ago"
-            return replace(self._answer(stored), verdict=verdict, carried=carried)
+            answer = replace(self._answer(stored), verdict=verdict, carried=carried)
+            if mode is Mode.dry_run and verdict.allowed:  # shown once, and kept nowhere
+                intents = tuple(self._intent(order, decision) for order in orders)
+                answer = replace(answer, orders=intents)
+            return answer
 
     def answer(self, decision_id: str) -> Answer | None:
         """Return what came of a decision so far; None for an unknown one."""

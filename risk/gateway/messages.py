@@ -127,6 +127,7 @@ class OrderAnswer(Strict):
     side: str
     quantity: str
     limit_price: str | None
+    reference_price: str  # what it was planned at
     state: str
     filled: str
     average_price: str | None
@@ -255,6 +256,7 @@ def to_answer(answer: Answer) -> DecisionAnswer:
                 side=order.side.value,
                 quantity=plain(order.quantity),
                 limit_price=_text(order.limit_price),
+                reference_price=plain(order.reference_price),
                 state=order.state.value,
                 filled=plain(order.filled),
                 average_price=_text(order.average_price),

@@ -1,0 +1,277 @@
+"""The day of an account: from the state of its gateway to orders that were followed to their end.
+
+Orders are reached through the gateway's API alone. What it refuses is not tried in another way.
+A decision is handed over under its own identity, so asking twice is safe: after a silence the
+same decision is asked for again, and one decision results.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+from market.calendar import last_completed, next_session, session_times
+from market.errors import InputError, Refused
+from risk.gateway.verdict import ReasonCode, Violation
+from serving.gateway_client import GatewayClient, Mode, Silent
+
+ENDED = frozenset({"done", "refused", "failed"})  # states of a decision that are its last
+Answered = TypeVar("Answered")
+
+# Of the account's id, cash and positions, and the time: the allocation and its explanation.
+Allocate = Callable[[dict[str, Any], datetime], tuple[dict[str, Any], dict[str, Any]]]
+
+
+class Outcome(Enum):
+    """How a rebalance ended."""
+
+    no_session = "no session is open"
+    rehearsed = "planned; nothing was sent"
+    done = "every order has ended"
+    working = "the gateway is still at work"
+    refused = "refused; nothing was sent"
+    failed = "something broke on the way; a person should look"
+    unknown = "the gateway fell silent; what became of the decision is not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the cycle waits.
+
+    Args:
+        poll_s: between two questions about a decision, > 0.
+        wait_s: for the decision's end, in all, > 0.
+    """
+
+    poll_s: float
+    wait_s: float
+
+
+@dataclass(slots=True)
+class Day:
+    """What was found, asked and answered; the report is written from it alone.
+
+    Args:
+        mode: of the decision.
+        before: state of the gateway at the start.
+        outcome: how it ended.
+        said: why, in words; one entry each.
+        allocation: as it was handed over; None where there was no session.
+        explanation: of the allocation: what each agent wanted, what changed it.
+        decision: the gateway's last answer about it.
+        carried: what today's limits leave for the next session; None where it was not told.
+        reconciled: ledger against broker at the end; None where it could not be asked.
+        after: state of the gateway at the end; None where it could not be asked.
+    """
+
+    mode: Mode
+    before: dict[str, Any]
+    outcome: Outcome
+    said: list[str]
+    allocation: dict[str, Any] | None = None
+    explanation: dict[str, Any] | None = None
+    decision: dict[str, Any] | None = None
+    carried: list[dict[str, Any]] | None = None
+    reconciled: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+def rebalance(
+    client: GatewayClient,
+    mode: Mode,
+    account: str | None,
+    exchange: str,
+    allocate: Allocate,
+    patience: Patience,
+) -> Day:
+    """Bring the gateway's account to today's allocation, as far as its gateway lets it.
+
+    Args:
+        client: of the gateway.
+        mode: what for.
+        account: whose gateway it must be; None takes the one that is there.
+        exchange: whose calendar holds.
+        allocate: answers what the account should hold.
+        patience: how long to wait.
+
+    Returns:
+        the day, refused ones too.
+
+    Raises:
+        InputError: if the gateway does not answer before anything was handed over, or it is
+            another account's.
+    """
+    compared = client.reconcile()  # the broker is read anew: what the gateway knows may be old
+    state = client.state()
+    _require_account(state, mode, account)
+    now = datetime.fromisoformat(compared["at"])
+    if (closed := _closed(exchange, now)) is not None:
+        return Day(mode, state, Outcome.no_session, [closed])
+    if problems := [*_differences(compared, state), *_not_at_work(state)]:
+        # Asked all the same, it would refuse the decision for good.
+        return Day(mode, state, Outcome.refused, problems)
+    asking = {"id": state["account"], "cash": state["cash"], "positions": state["positions"]}
+    allocation, explanation = allocate(asking, now)
+    if mode is Mode.dry_run:
+        allocation = _rehearsal(allocation)
+    day = Day(mode, state, Outcome.unknown, [], allocation, explanation)
+    _hand_over(day, client, patience)
+    return day
+
+
+def _hand_over(day: Day, client: GatewayClient, patience: Patience) -> None:
+    """Submit, follow to the end, and look at what came of it."""
+    assert day.allocation is not None, "made by the caller"
+    allocation, account = day.allocation, day.before["account"]
+    end = time.monotonic() + patience.wait_s
+    try:
+        first = _patiently(lambda: client.decide(account, day.mode, allocation), end, patience)
+    except Silent as error:
+        day.said.append(str(error))
+    except InputError as error:  # nothing was taken on
+        day.outcome, day.said = Outcome.refused, [str(error)]
+    else:
+        # What is carried is told once, when the decision is judged.
+        day.carried = None if first["violations"] is None else first["carried"]
+        day.decision = first
+        _follow(day, client, end, patience)
+        _conclude(day)
+    _look_again(day, client)
+
+
+def _follow(day: Day, client: GatewayClient, end: float, patience: Patience) -> None:
+    """Ask until the decision has ended, or time is up."""
+    assert day.decision is not None, "it was answered once"
+    judged = day.decision["violations"]
+    while day.decision["state"] not in ENDED and time.monotonic() < end:
+        time.sleep(patience.poll_s)
+        try:
+            found = client.decision(day.decision["decision_id"])
+        except Silent as error:
+            day.said = [str(error)]
+            continue
+        day.said = []
+        day.decision = {**found, "violations": judged}
+
+
+def _conclude(day: Day) -> None:
+    """Say how it ended, from the gateway's last answer."""
+    assert day.decision is not None, "it was answered"
+    match day.decision["state"]:
+        case "done":
+            day.outcome = Outcome.rehearsed if day.mode is Mode.dry_run else Outcome.done
+        case "refused":
+            day.outcome, day.said = Outcome.refused, in_words(day.decision)
+        case "failed":
+            day.outcome, day.said = Outcome.failed, in_words(day.decision)
+        case _:
+            silent = bool(day.said)  # at the last question
+            day.outcome = Outcome.unknown if silent else Outcome.working
+
+
+def _look_again(day: Day, client: GatewayClient) -> None:
+    """Compare ledger and broker, and take the account as it is now."""
+    try:
+        day.reconciled = client.reconcile()
+        day.after = client.state()
+    except InputError as error:
+        day.said.append(f"not looked at again: {error}")
+        return
+    day.said += _differences(day.reconciled, day.after)
+
+
+def _patiently(ask: Callable[[], Answered], end: float, patience: Patience) -> Answered:
+    """Return the first answer; a silence is followed by the same question.
+
+    Raises:
+        Silent: if it lasts to the end.
+    """
+    while True:
+        try:
+            return ask()
+        except Silent:
+            if time.monotonic() + patience.poll_s >= end:
+                raise
+            time.sleep(patience.poll_s)
+
+
+def _require_account(state: dict[str, Any], mode: Mode, account: str | None) -> None:
+    """Refuse to go on with another account than the one that is meant."""
+    found = state["account"]
+    if found is None:
+        raise Refused("the gateway has not seen its account yet: is its broker there?")
+    if account is not None and account != found:
+        raise InputError(f"account={account} is not the gateway's, which is {found}")
+    if mode is Mode.paper and state["paper"] is not True:
+        raise Refused(f"mode=paper, but account {found} is not a paper account")
+
+
+def _closed(exchange: str, now: datetime) -> str | None:
+    """Return why there is no session now; None inside of one."""
+    session = next_session(exchange, last_completed(exchange, now))
+    opens, closes = session_times(exchange, session)
+    if opens <= now < closes:
+        return None
+    return f"no session of {exchange} at {now:%Y-%m-%d %H:%M} UTC; {session} opens at {opens:%H:%M}"
+
+
+def _differences(compared: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return in words what a comparison has found; the state was asked after it."""
+    at = state["reconciled_at"]
+    if at is None or datetime.fromisoformat(at) < datetime.fromisoformat(compared["at"]):
+        return ["the broker could not be read: ledger and broker were not compared"]
+    found = [
+        f"{name}: {ours} shares by the ledger, {theirs} at the broker"
+        for name, (ours, theirs) in compared["drifted"].items()
+    ]
+    return found + [f"an order at the broker is not ours: {name}" for name in compared["foreign"]]
+
+
+def _not_at_work(state: dict[str, Any]) -> list[str]:
+    """Return why the gateway would refuse whatever it is asked."""
+    latch = state["latch"]
+    found = [] if state["problem"] is None else [str(state["problem"])]
+    if not latch["armed"]:
+        word = "tripped" if latch["tripped"] else "not armed"
+        found.append(f"the latch is {word}: {latch['reason']}; see tercet gateway arm")
+    if state["halted"]:
+        found.append("the HALT file is there")
+    if state["permit_left_s"] <= 0:
+        found.append("no permit is alive: is the supervisor running?")
+    return found
+
+
+def _rehearsal(allocation: dict[str, Any]) -> dict[str, Any]:
+    """Return an allocation under an id of its own: a rehearsal must not use the decision's up."""
+    text = f"rehearsal {secrets.token_hex(16)} of {allocation['decision_id']}"
+    return {**allocation, "decision_id": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def in_words(decision: dict[str, Any]) -> list[str]:
+    """Return the reasons of a refusal as sentences; of one that was told before, less is known."""
+    violations = decision["violations"]
+    if violations:
+        return list(dict.fromkeys(_sentence(one) for one in violations))
+    return [meaning(code) for code in decision["reasons"]]
+
+
+def meaning(code: str) -> str:
+    """Return what a reason's code stands for; a limit's or setting's name stays as it is.
+
+    >>> meaning("cash_floor"), meaning("max_order_weight")
+    ('too little cash after all fills', 'max order weight')
+    """
+    known = ReasonCode.__members__.get(code)
+    return code.replace("_", " ") if known is None else known.text
+
+
+def _sentence(violation: dict[str, str]) -> str:
+    code = ReasonCode.__members__.get(violation["code"])
+    if code is None:  # of a newer gateway
+        return str(violation)
+    rest = (violation[key] for key in ("limit", "proposed", "allowed", "symbol"))
+    return str(Violation(code, *rest))

@@ -1,0 +1,219 @@
+"""An account's day from the command line: real exchange, real gateway over HTTP, real artefact."""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import pytest
+import requests
+
+from agents.artefact import load
+from brokers.exchange.exchange import Exchange
+from brokers.exchange.serve import application, running
+from brokers.exchange.settings import ClockMode, ExchangeSettings
+from cli.__main__ import main
+from cli.account import parts
+from cli.account_config import GatewayConfig, register
+from market.calendar import next_session
+from market.compose import CONF, typed
+from risk.access.tokens import load_tokens
+from risk.gateway.process import Running, supervisor_of
+from risk.gateway.service import make_app
+
+KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
+HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
+TOKEN = "allocate-token-of-the-tests"
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Account:
+    """An account at a running exchange, its gateway, and the command that rebalances it."""
+
+    exchange: str
+    gateway: Running
+    tercet: Callable[..., Result]
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return str(
+            requests.get(f"{self.exchange}/v2/account", headers=HEADERS, timeout=30).json()[
+                "account_number"
+            ]
+        )
+
+    def admin(self, body: dict[str, Any]) -> None:
+        answer = requests.put(
+            f"{self.exchange}/admin/clock", json=body, headers=HEADERS, timeout=30
+        )
+        assert answer.ok, answer.text
+
+    def posted(self) -> int:
+        sent = requests.get(f"{self.exchange}/admin/sent", headers=HEADERS, timeout=30).json()
+        return sum((one["method"], one["path"]) == ("POST", "/v2/orders") for one in sent)
+
+    def held(self) -> dict[str, Decimal]:
+        found = requests.get(f"{self.exchange}/v2/positions", headers=HEADERS, timeout=30).json()
+        return {one["symbol"]: Decimal(one["qty"]) for one in found}
+
+    def report(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / name / "rebalance.json").read_text())
+        assert "<h1>" in (self.folder / name / "report.html").read_text()
+        return found
+
+    @contextmanager
+    def time_passes(self) -> Iterator[None]:
+        """Let half a minute pass ten times a second."""
+        ended = threading.Event()
+
+        def tick() -> None:
+            while not ended.wait(0.1):
+                self.admin({"advance_s": 30.0})
+
+        thread = threading.Thread(target=tick)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def account(
+    world: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Account]:
+    """Start exchange and armed gateway, half an hour after an opening."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERCET_PAPER_KEY_ID", KEY)
+    monkeypatch.setenv("TERCET_PAPER_SECRET_KEY", SECRET)
+    artefact = world.artefact(1)
+    bars = world.data.bars
+    day = next_session("XNYS", bars.dates[-6])
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"allocate {TOKEN}\n")
+    tokens.chmod(0o600)
+    with ExitStack() as stack:
+        settings = ExchangeSettings(
+            key=KEY, secret=SECRET, cash=100_000.0, multiplier=1, clock=ClockMode.driven,
+            start=f"{day}T10:00:00-04:00", step_s=60, share_per_step=1.0, half_spread_bp=1.0,
+            slippage_bp=0.0, commission_bp=0.0, commission_per_share=0.0,
+        )  # fmt: skip
+        exchange = Exchange(tmp_path / "exchange.sqlite", bars, "XNYS", settings)
+        stack.callback(exchange.close)
+        url = stack.enter_context(running(application(exchange, KEY, SECRET)))
+        requests.patch(
+            f"{url}/v2/account/configurations",
+            json={"no_shorting": True},
+            headers=HEADERS,
+            timeout=30,
+        ).raise_for_status()
+        market = [*world.overrides, "market.assumed_adv=1e9"]
+        words = [
+            *market, f"broker.trading_url={url}", f"broker.data_url={url}", "subverb=''",
+            f"control.ledger=sqlite:///{tmp_path / 'ledger.sqlite'}",
+            f"control.anchor={tmp_path / 'anchor'}", f"control.halt_file={tmp_path / 'HALT'}",
+            "service.clock=broker", "service.auto_arm=true", "service.interval_s=0.1",
+            "service.renew_s=0.2", "service.ramp='1'", f"service.models=[{load(artefact).sha256}]",
+        ]  # fmt: skip
+        register()
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config = typed(hydra.compose("gateway", words), GatewayConfig)
+        made = parts(config)
+        gateway = Running(made)
+        gateway.start()
+        stack.callback(gateway.stop)
+        stack.enter_context(_supervised(made))
+        app = make_app(gateway, load_tokens(tokens), config.service.web)
+        asked = stack.enter_context(running(app))
+
+        def tercet(*arguments: str) -> Result:
+            given = [
+                "tercet", "rebalance", *market, "policy=artefact", f"policy.path={artefact}",
+                f"gateway.url={asked}", f"gateway.tokens={tokens}", "poll_s=0.1", *arguments,
+            ]  # fmt: skip
+            monkeypatch.setattr(sys, "argv", given)
+            code = main()
+            captured = capsys.readouterr()
+            return Result(code, captured.out, captured.err)
+
+        yield Account(url, gateway, tercet, tmp_path)
+
+
+@contextmanager
+def _supervised(made: Any) -> Iterator[None]:
+    """Let a supervisor give leave beside the block."""
+    supervisor, ended = supervisor_of(made), threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(0.2):
+            supervisor.step()
+
+    supervisor.step()
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_paper_day_ends_with_orders_filled_and_a_report_that_says_the_truth(
+    account: Account,
+) -> None:
+    rehearsed = account.tercet("mode=dry_run", "out=dry")
+    assert rehearsed.code == 0, rehearsed.err
+    told = account.report("dry")
+    assert told["outcome"] == "rehearsed" and told["orders"] and told["slippage"] is None
+    assert account.posted() == 0 and account.held() == {}
+
+    with account.time_passes():
+        done = account.tercet("mode=paper", "out=paper", f"account={account.id}")
+    assert done.code == 0, done.err
+    day = account.report("paper")
+    assert day["outcome"] == "done", day
+    assert {one["state"] for one in day["orders"]} == {"filled"}
+    assert len(day["orders"]) == account.posted()
+    held = account.held()
+    assert held == account.gateway.ledger.positions() and held
+    assert {name: Decimal(shares) for name, shares in day["after"]["positions"].items()} == held
+    assert day["reconciled"]["clean"] and not day["said"]
+    assert day["before"]["positions"] == {} and Decimal(day["before"]["cash"]) == 100_000
+    paid = sum(Decimal(one["average_price"]) * Decimal(one["filled"]) for one in day["orders"])
+    assert Decimal(day["after"]["cash"]) == pytest.approx(100_000 - paid, abs=Decimal("0.01"))
+    for one in day["orders"]:
+        expected, at = Decimal(one["reference_price"]), Decimal(one["average_price"])
+        assert Decimal(one["slippage"]) == pytest.approx(
+            (at - expected) * Decimal(one["filled"]), abs=Decimal("0.005")
+        )
+    assert set(day["explanation"]["agents"]) == set(day["agents"])
+    page = (account.folder / "paper" / "report.html").read_text()
+    assert all(one["symbol"] in page for one in day["orders"])
+    assert "src=" not in page and "href=" not in page
+
+
+def test_a_latched_gateway_is_refused_and_nothing_is_sent(account: Account) -> None:
+    account.gateway.kill("the test wants it", "test")
+    result = account.tercet("mode=paper", "out=latched")
+    assert result.code == 3 and "the test wants it" in result.err
+    assert result.err.count("\n") == 1
+    assert account.report("latched")["outcome"] == "refused"
+    assert account.posted() == 0
