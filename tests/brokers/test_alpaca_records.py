@@ -86,7 +86,8 @@ ASSET = {
 QUOTE = {"t": TIME, "bp": Decimal("101.01"), "ap": Decimal("101.02")}
 TRADE = {"t": TIME, "p": Decimal("101.015")}
 NO_NUMBERS = ["NaN", "Infinity", "1e9", "1_0", "١", " 1", "1 ", "+1", "0x1", "", "1,5", ".5", "5.",
-              "9" * 16, True, [], {}, 1.5, 10**15, Decimal("1e15"), Decimal("NaN"), Decimal("-Infinity")]  # fmt: skip
+              "9" * 16, True, [], {}, 1.5, 10**15, Decimal("1e15"),
+              Decimal("NaN"), Decimal("-Infinity")]  # fmt: skip
 
 
 def account(paper_url: bool = True, terms: object = TERMS, **changes: object):
