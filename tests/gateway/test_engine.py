@@ -115,8 +115,10 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_lost_answer_loses_no_order_and_doubles_none(
-    venue: Any, fault: dict[str, Any], nth: int
+    venue: Any, fault: dict[str, Any], nth: int, soak: bool
 ) -> None:
+    if nth > 1 and not soak:
+        pytest.skip("the second order's answer is lost with --soak")
     answer = venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
     venue.fault(**fault, nth=nth)
     venue.run()
