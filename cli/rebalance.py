@@ -40,7 +40,7 @@ def main(config: RebalanceConfig) -> None:
     gateway = config.gateway
     token = token_of(Path(gateway.tokens), Role.allocate)
     client = GatewayClient(gateway.url, token, gateway.timeout_s)
-    folder = open_run(config.out, "rebalance")  # before anything is sent that could not be reported
+    report = _Report(config.out)
     day = rebalance(
         client,
         config.mode,
@@ -48,10 +48,39 @@ def main(config: RebalanceConfig) -> None:
         plan.market.exchange,
         lambda account, now: _allocate(plan, account, now),
         Patience(config.poll_s, config.wait_s),
+        report.write,
     )
-    with room_in(folder):
-        write(folder, day)
-    _say(day, folder)
+    report.write(day)
+    _say(day, report.place)
+
+
+class _Report:
+    """The run's folder, made when there is something to write.
+
+    Args:
+        out: the folder; None is one in `runs/`.
+    """
+
+    def __init__(self, out: str | None) -> None:
+        self._out = out
+        self._folder: Path | None = None
+
+    def write(self, day: Day) -> None:
+        """Write the day down as far as it has come.
+
+        Raises:
+            InputError: if the folder cannot be made, or has no room.
+        """
+        if self._folder is None:
+            self._folder = open_run(self._out, "rebalance")
+        with room_in(self._folder):
+            write(self._folder, day)
+
+    @property
+    def place(self) -> Path:
+        """Return the file for people."""
+        assert self._folder is not None, "the day was written"
+        return self._folder / REPORT
 
 
 def _require_leave(config: RebalanceConfig, ask: Callable[[str], str] | None) -> None:
@@ -87,15 +116,15 @@ def _allocate(
     return recorded.answer, opinion.explanation
 
 
-def _say(day: Day, folder: Path) -> None:
+def _say(day: Day, report: Path) -> None:
     """Print what came of it.
 
     Raises:
         Refused: if it was not done; with the reasons.
     """
-    reasons = "; ".join(day.said)
+    reasons = "; ".join([*day.said, *(day.differences or [])])
     if day.outcome in NOT_DONE:
-        raise Refused(f"{day.outcome.value}: {reasons}  (report: {folder / REPORT})")
+        raise Refused(f"{day.outcome.value}: {reasons}  (report: {report})")
     print(f"{day.mode.value}: {day.outcome.value}{f': {reasons}' if reasons else ''}")
     for one in executions((day.decision or {}).get("orders", [])):
         order = one.order
@@ -107,4 +136,4 @@ def _say(day: Day, folder: Path) -> None:
         )
     if day.carried:
         print(f"  {len(day.carried)} names are carried to the next session")
-    print(f"report: {folder / REPORT}")
+    print(f"report: {report}")

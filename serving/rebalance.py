@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from market.calendar import last_completed, next_session, session_times
 from market.errors import InputError, Refused
@@ -20,7 +20,6 @@ from risk.gateway.verdict import ReasonCode, Violation
 from serving.gateway_client import GatewayClient, Mode, Silent
 
 ENDED = frozenset({"done", "refused", "failed"})  # states of a decision that are its last
-Answered = TypeVar("Answered")
 
 # Of the account's id, cash and positions, and the time: the allocation and its explanation.
 Allocate = Callable[[dict[str, Any], datetime], tuple[dict[str, Any], dict[str, Any]]]
@@ -33,9 +32,9 @@ class Outcome(Enum):
     rehearsed = "planned; nothing was sent"
     done = "every order has ended"
     working = "the gateway is still at work"
-    refused = "refused; nothing was sent"
+    refused = "refused"
     failed = "something broke on the way; a person should look"
-    unknown = "the gateway fell silent; what became of the decision is not known"
+    unknown = "what became of the decision is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,16 @@ class Day:
     reconciled: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
 
+    @property
+    def differences(self) -> list[str] | None:
+        """Return in words where ledger and broker differ at the end; None if that is not known."""
+        if self.reconciled is None or self.after is None:
+            return None
+        return _differences(self.reconciled, self.after)
+
+
+Keep = Callable[[Day], None]
+
 
 def rebalance(
     client: GatewayClient,
@@ -87,6 +96,7 @@ def rebalance(
     exchange: str,
     allocate: Allocate,
     patience: Patience,
+    keep: Keep,
 ) -> Day:
     """Bring the gateway's account to today's allocation, as far as its gateway lets it.
 
@@ -97,6 +107,7 @@ def rebalance(
         exchange: whose calendar holds.
         allocate: answers what the account should hold.
         patience: how long to wait.
+        keep: writes down how far it has come; before anything is handed over, and after.
 
     Returns:
         the day, refused ones too.
@@ -119,28 +130,44 @@ def rebalance(
     if mode is Mode.dry_run:
         allocation = _rehearsal(allocation)
     day = Day(mode, state, Outcome.unknown, [], allocation, explanation)
-    _hand_over(day, client, patience)
+    _hand_over(day, client, patience, keep)
     return day
 
 
-def _hand_over(day: Day, client: GatewayClient, patience: Patience) -> None:
+def _hand_over(day: Day, client: GatewayClient, patience: Patience, keep: Keep) -> None:
     """Submit, follow to the end, and look at what came of it."""
-    assert day.allocation is not None, "made by the caller"
-    allocation, account = day.allocation, day.before["account"]
     end = time.monotonic() + patience.wait_s
-    try:
-        first = _patiently(lambda: client.decide(account, day.mode, allocation), end, patience)
-    except Silent as error:
-        day.said.append(str(error))
-    except InputError as error:  # nothing was taken on
-        day.outcome, day.said = Outcome.refused, [str(error)]
-    else:
-        # What is carried is told once, when the decision is judged.
-        day.carried = None if first["violations"] is None else first["carried"]
-        day.decision = first
+    keep(day)  # whatever happens to this process, it stays known what was handed over
+    _submit(day, client, end, patience)
+    if day.decision is not None:
+        keep(day)
         _follow(day, client, end, patience)
-        _conclude(day)
     _look_again(day, client)
+
+
+def _submit(day: Day, client: GatewayClient, end: float, patience: Patience) -> None:
+    """Ask for the decision until there is an answer, or time is up."""
+    assert day.allocation is not None, "made by the caller"
+    silent = False
+    while True:
+        try:
+            first = client.decide(day.before["account"], day.mode, day.allocation)
+        except Silent as error:
+            silent, day.said = True, [str(error)]
+            if time.monotonic() + patience.poll_s >= end:
+                return
+            time.sleep(patience.poll_s)
+        except InputError as error:
+            # After a silence an earlier try may have been taken on.
+            day.outcome = Outcome.unknown if silent else Outcome.refused
+            day.said = [str(error)]
+            return
+        else:
+            # What is carried is told once, when the decision is judged.
+            day.carried = None if first["violations"] is None else first["carried"]
+            day.decision, day.said = first, []
+            _conclude(day)
+            return
 
 
 def _follow(day: Day, client: GatewayClient, end: float, patience: Patience) -> None:
@@ -151,26 +178,37 @@ def _follow(day: Day, client: GatewayClient, end: float, patience: Patience) -> 
         time.sleep(patience.poll_s)
         try:
             found = client.decision(day.decision["decision_id"])
-        except Silent as error:
-            day.said = [str(error)]
-            continue
-        day.said = []
-        day.decision = {**found, "violations": judged}
+        except InputError as error:  # it goes on all the same
+            day.outcome, day.said = Outcome.unknown, [str(error)]
+        else:
+            day.decision, day.said = {**found, "violations": judged}, []
+            _conclude(day)
 
 
 def _conclude(day: Day) -> None:
-    """Say how it ended, from the gateway's last answer."""
+    """Say how far it has come, from the gateway's last answer."""
     assert day.decision is not None, "it was answered"
     match day.decision["state"]:
         case "done":
             day.outcome = Outcome.rehearsed if day.mode is Mode.dry_run else Outcome.done
+            day.said = [] if day.mode is Mode.dry_run else _unfilled(day.decision["orders"])
         case "refused":
             day.outcome, day.said = Outcome.refused, in_words(day.decision)
         case "failed":
             day.outcome, day.said = Outcome.failed, in_words(day.decision)
         case _:
-            silent = bool(day.said)  # at the last question
-            day.outcome = Outcome.unknown if silent else Outcome.working
+            day.outcome = Outcome.working
+
+
+def _unfilled(orders: list[dict[str, Any]]) -> list[str]:
+    """Return in words which orders ended without all of their shares."""
+    found = []
+    for one in orders:
+        if one["state"] != "filled":
+            detail = f" ({detail_in_words(one['detail'])})" if one["detail"] else ""
+            what = f"{one['side']} {one['symbol']}: {one['filled']} of {one['quantity']} shares"
+            found.append(f"{what}, {one['state']}{detail}")
+    return found
 
 
 def _look_again(day: Day, client: GatewayClient) -> None:
@@ -180,23 +218,6 @@ def _look_again(day: Day, client: GatewayClient) -> None:
         day.after = client.state()
     except InputError as error:
         day.said.append(f"not looked at again: {error}")
-        return
-    day.said += _differences(day.reconciled, day.after)
-
-
-def _patiently(ask: Callable[[], Answered], end: float, patience: Patience) -> Answered:
-    """Return the first answer; a silence is followed by the same question.
-
-    Raises:
-        Silent: if it lasts to the end.
-    """
-    while True:
-        try:
-            return ask()
-        except Silent:
-            if time.monotonic() + patience.poll_s >= end:
-                raise
-            time.sleep(patience.poll_s)
 
 
 def _require_account(state: dict[str, Any], mode: Mode, account: str | None) -> None:
@@ -256,7 +277,13 @@ def in_words(decision: dict[str, Any]) -> list[str]:
     violations = decision["violations"]
     if violations:
         return list(dict.fromkeys(_sentence(one) for one in violations))
-    return [meaning(code) for code in decision["reasons"]]
+    before = "it was judged before, and the same decision gets the same answer"
+    return [*(meaning(code) for code in decision["reasons"]), before]
+
+
+def detail_in_words(detail: str) -> str:
+    """Return an order's last words; reason codes among them in words."""
+    return "; ".join(meaning(part) for part in detail.split("; "))
 
 
 def meaning(code: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from evaluation.markup import Cell, items, paragraph, section, table
 from risk.access.strict import plain
 from serving.questions import CASH
-from serving.rebalance import Day, Outcome, meaning
+from serving.rebalance import Day, Outcome, detail_in_words, meaning
 
 RECORD, REPORT = "rebalance.json", "report.html"
 CENT, TENTH = Decimal("0.01"), Decimal("0.1")
@@ -82,6 +82,7 @@ def record(day: Day) -> dict[str, Any]:
         "before": day.before,
         "after": day.after,
         "reconciled": day.reconciled,
+        "differences": day.differences,
         "agents": asked.get("agents"),
         "market": asked.get("market"),
         "explanation": day.explanation,
@@ -89,11 +90,18 @@ def record(day: Day) -> dict[str, Any]:
 
 
 def write(folder: Path, day: Day) -> None:
-    """Write both files."""
+    """Write both files, over those of the same day so far."""
     found = record(day)
     text = json.dumps(found, indent=1, allow_nan=False) + "\n"
-    (folder / RECORD).write_text(text, encoding="utf-8")
-    (folder / REPORT).write_text(page(day, found), encoding="utf-8")
+    _replace(folder / RECORD, text)
+    _replace(folder / REPORT, page(day, found))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file in one step: the last one stays whole if this process dies."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def page(day: Day, found: Mapping[str, Any]) -> str:
@@ -140,12 +148,10 @@ def _outcome(day: Day, found: Mapping[str, Any]) -> list[str]:
                 "soft",
             )
         )
-    if day.reconciled is not None and day.after is not None:
-        agrees = day.reconciled["clean"] and day.outcome is not Outcome.unknown and not day.said
-        if agrees:
-            lines.append(
-                paragraph("Ledger and broker hold the same, and no order is a stranger's.")
-            )
+    if day.differences:
+        lines.append(items(day.differences, "warnings"))
+    elif day.differences is not None:
+        lines.append(paragraph("Ledger and broker hold the same, and no order is a stranger's."))
     return lines
 
 
@@ -160,7 +166,7 @@ def _orders(day: Day, found: Mapping[str, Any]) -> list[str]:
             one["symbol"], one["side"], one["quantity"], _dash(one["limit_price"]),
             one["reference_price"], one["filled"], _dash(one["average_price"]),
             _dash(one["slippage"]), _dash(one["slippage_bp"]), one["state"],
-            Cell(_detail(one["detail"]), css="text"),
+            Cell(detail_in_words(one["detail"] or ""), css="text"),
         ]
         for one in orders
     ]  # fmt: skip
@@ -168,11 +174,6 @@ def _orders(day: Day, found: Mapping[str, Any]) -> list[str]:
     if day.outcome is Outcome.rehearsed:
         total = "These orders would be sent; none was."
     return [table(header, rows), paragraph(total, "soft")]
-
-
-def _detail(detail: str | None) -> str:
-    """Return an order's last words; reason codes among them in words."""
-    return "; ".join(meaning(part) for part in detail.split("; ")) if detail else ""
 
 
 def _carried(day: Day) -> str:

@@ -3,7 +3,6 @@
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -145,8 +144,9 @@ def account(
         asked = stack.enter_context(running(app))
 
         def tercet(*arguments: str) -> Result:
+            own = ["policy=artefact", f"policy.path={artefact}"]
             given = [
-                "tercet", "rebalance", *market, "policy=artefact", f"policy.path={artefact}",
+                "tercet", "rebalance", *market, *([] if "policy=champion" in arguments else own),
                 f"gateway.url={asked}", f"gateway.tokens={tokens}", "poll_s=0.1", *arguments,
             ]  # fmt: skip
             monkeypatch.setattr(sys, "argv", given)
@@ -217,3 +217,48 @@ def test_a_latched_gateway_is_refused_and_nothing_is_sent(account: Account) -> N
     assert result.err.count("\n") == 1
     assert account.report("latched")["outcome"] == "refused"
     assert account.posted() == 0
+
+
+def test_outside_of_a_session_nothing_is_asked_for_and_it_says_so(account: Account) -> None:
+    account.admin({"to": "next_close"})
+    account.admin({"advance_s": 3600})
+    result = account.tercet("mode=paper", "out=night")
+    assert result.code == 0 and "no session" in result.out, result.err
+    told = account.report("night")
+    assert told["outcome"] == "no_session" and told["decision_id"] is None
+    assert account.posted() == 0
+
+
+def test_what_the_gateway_refuses_is_told_in_words_and_not_sent(account: Account) -> None:
+    account.admin({"advance_s": 3600})  # the hour after the opening is over
+    result = account.tercet("mode=paper", "out=late")
+    assert result.code == 3 and "decision" in result.err, (result.out, result.err)
+    late = account.report("late")
+    assert late["reasons"] and late["violations"] and late["said"]
+    assert account.posted() == 0
+    again = account.tercet("mode=paper", "out=again")
+    assert again.code == 3 and "judged before" in again.err
+
+
+def test_live_needs_the_account_twice_and_the_champion(account: Account) -> None:
+    named = f"account={account.id}"
+    for words, missing in (
+        (("policy=champion",), "account=<id>"),
+        ((named,), "policy=champion"),
+        ((named, f"confirm={account.id}"), "policy=champion"),
+        (("policy=champion", named), "confirm=<id>"),
+        (("policy=champion", named, "confirm=PA0"), "confirm=<id>"),
+        (("policy=champion", named, f"confirm={account.id}"), "no champion"),  # all else is there
+    ):
+        result = account.tercet("mode=live", "out=live", *words)
+        assert result.code == 2 and missing in result.err, (words, result.err)
+    assert not (account.folder / "live").exists()
+    assert account.posted() == 0
+
+
+def test_another_account_and_a_silent_gateway_are_bad_input(account: Account) -> None:
+    other = account.tercet("mode=paper", "account=PA0", "out=other")
+    assert other.code == 2 and "is not the gateway's" in other.err
+    nowhere = account.tercet("mode=paper", "gateway.url=http://127.0.0.1:1", "out=other")
+    assert nowhere.code == 2 and "no gateway answers" in nowhere.err
+    assert not (account.folder / "other").exists()
