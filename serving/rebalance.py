@@ -122,7 +122,7 @@ def rebalance(
     now = datetime.fromisoformat(compared["at"])
     if (closed := _closed(exchange, now)) is not None:
         return Day(mode, state, Outcome.no_session, [closed])
-    if problems := [*_differences(compared, state), *_not_at_work(state)]:
+    if problems := [*_differences(compared, state), *_obstacles(state)]:
         # Asked all the same, it would refuse the decision for good.
         return Day(mode, state, Outcome.refused, problems)
     asking = {"id": state["account"], "cash": state["cash"], "positions": state["positions"]}
@@ -252,8 +252,8 @@ def _differences(compared: dict[str, Any], state: dict[str, Any]) -> list[str]:
     return found + [f"an order at the broker is not ours: {name}" for name in compared["foreign"]]
 
 
-def _not_at_work(state: dict[str, Any]) -> list[str]:
-    """Return why the gateway would refuse whatever it is asked."""
+def _obstacles(state: dict[str, Any]) -> list[str]:
+    """Return why nothing may be handed over now, whatever it is."""
     latch = state["latch"]
     found = [] if state["problem"] is None else [str(state["problem"])]
     if not latch["armed"]:
@@ -263,6 +263,10 @@ def _not_at_work(state: dict[str, Any]) -> list[str]:
         found.append("the HALT file is there")
     if state["permit_left_s"] <= 0:
         found.append("no permit is alive: is the supervisor running?")
+    if state["open_orders"]:
+        # Half of them filled, the account asks for another decision, which would compete with them.
+        count = state["open_orders"]
+        found.append(f"{count} orders of an earlier decision are at work: wait for their end")
     return found
 
 

@@ -23,6 +23,7 @@ from cli.account import parts
 from cli.account_config import GatewayConfig, register
 from market.calendar import next_session
 from market.compose import CONF, typed
+from risk.access.refusals import App, Message, Receive, Scope, Send
 from risk.access.tokens import load_tokens
 from risk.gateway.process import Running, supervisor_of
 from risk.gateway.service import make_app
@@ -38,12 +39,34 @@ class Result(NamedTuple):
     err: str
 
 
+class Losing:
+    """An application whose next answers about decisions are lost on their way."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.lost = 0  # still to be lost
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not (self.lost and scope.get("path", "").startswith("/v1/decisions")):
+            await self._app(scope, receive, send)
+            return
+        self.lost -= 1
+
+        async def nowhere(_: Message) -> None:
+            pass
+
+        await self._app(scope, receive, nowhere)
+        await send({"type": "http.response.start", "status": 502, "headers": []})
+        await send({"type": "http.response.body", "body": b"<html>"})
+
+
 @dataclass
 class Account:
     """An account at a running exchange, its gateway, and the command that rebalances it."""
 
     exchange: str
     gateway: Running
+    wire: Losing
     tercet: Callable[..., Result]
     folder: Path
 
@@ -140,8 +163,8 @@ def account(
         gateway.start()
         stack.callback(gateway.stop)
         stack.enter_context(_supervised(made))
-        app = make_app(gateway, load_tokens(tokens), config.service.web)
-        asked = stack.enter_context(running(app))
+        wire = Losing(make_app(gateway, load_tokens(tokens), config.service.web))
+        asked = stack.enter_context(running(wire))
 
         def tercet(*arguments: str) -> Result:
             own = ["policy=artefact", f"policy.path={artefact}"]
@@ -154,7 +177,7 @@ def account(
             captured = capsys.readouterr()
             return Result(code, captured.out, captured.err)
 
-        yield Account(url, gateway, tercet, tmp_path)
+        yield Account(url, gateway, wire, tercet, tmp_path)
 
 
 @contextmanager
@@ -262,3 +285,38 @@ def test_another_account_and_a_silent_gateway_are_bad_input(account: Account) ->
     nowhere = account.tercet("mode=paper", "gateway.url=http://127.0.0.1:1", "out=other")
     assert nowhere.code == 2 and "no gateway answers" in nowhere.err
     assert not (account.folder / "other").exists()
+
+
+def test_answers_that_are_lost_double_no_order(account: Account) -> None:
+    account.wire.lost = 2
+    with account.time_passes():
+        result = account.tercet("mode=paper", "out=lost")
+    assert result.code == 0, result.err
+    day = account.report("lost")
+    assert account.wire.lost == 0 and day["outcome"] == "done"
+    assert day["carried"] is None  # was told with the answer that was lost
+    assert len(day["orders"]) == account.posted()
+    assert len({one["client_order_id"] for one in day["orders"]}) == account.posted()
+    assert account.held() == account.gateway.ledger.positions()
+
+
+def test_whoever_hears_nothing_does_not_claim_to_know_the_end(account: Account) -> None:
+    account.wire.lost = 10**6
+    silent = account.tercet("mode=paper", "out=silent", "wait_s=0.5")
+    assert silent.code == 3 and "not known" in silent.err, silent.err
+    told = account.report("silent")
+    assert told["outcome"] == "unknown" and told["orders"] == [] and told["wanted"]
+    assert account.gateway.ledger.decision(told["decision_id"]) is not None
+
+
+def test_a_second_decision_does_not_compete_with_orders_at_work(account: Account) -> None:
+    early = account.tercet("mode=paper", "out=early", "wait_s=0.3")
+    assert early.code == 0 and "still at work" in early.out, early.err
+    day = account.report("early")
+    assert day["outcome"] == "working"
+    assert any(one["state"] != "filled" for one in day["orders"])
+    second = account.tercet("mode=paper", "out=second")
+    assert second.code == 3 and "earlier decision" in second.err
+    assert account.report("second")["decision_id"] is None
+    decided = account.gateway.gateway.answer(day["decision_id"])
+    assert decided is not None and len(decided.orders) == len(day["orders"])
