@@ -21,6 +21,7 @@ VERBS = {
 }
 INPUT_ERROR = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell counts a program that SIGPIPE has ended
 
 # Hydra's own files and log handlers are not wanted: a run has its folder, logging is set up here.
 HYDRA_DEFAULTS = (
@@ -91,6 +92,9 @@ def _run(verb: str, rest: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Failed as failed:
+        if isinstance(failed.error, BrokenPipeError):  # `| head` has read what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
         return _report(failed.error, explain(failed.error, verb, rest))
     except AssertionError:  # OmegaConf's, where an override cuts into a list
         return _refuse(f"cannot apply {' '.join(rest)!r} to the configuration; see --cfg job")

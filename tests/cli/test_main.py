@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -50,3 +52,16 @@ def test_a_subverb_can_be_composed_without_being_run(tercet):
     result = tercet("bench", "kernel", "repeats=2", "--cfg", "job")
     assert "subverb: kernel" in result.out
     assert "repeats: 2" in result.out
+
+
+def test_a_reader_that_has_seen_enough_causes_no_traceback() -> None:
+    command = "-c 'from cli.__main__ import main; import sys; sys.exit(main())' bench --help"
+    done = subprocess.run(
+        f"{sys.executable} {command} | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
