@@ -35,6 +35,22 @@ HYDRA_DEFAULTS = (
 
 
 def main() -> int:
+    """Run one verb; `| head` may stop reading at any time.
+
+    Returns:
+        As `dispatch`, or 141 where nobody reads the output any more.
+    """
+    try:
+        code = dispatch()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must not be tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def dispatch() -> int:
     """Run one verb.
 
     Returns:
@@ -92,9 +108,8 @@ def _run(verb: str, rest: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Failed as failed:
-        if isinstance(failed.error, BrokenPipeError):  # `| head` has read what it wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
+        if isinstance(failed.error, BrokenPipeError):
+            raise failed.error from None
         return _report(failed.error, explain(failed.error, verb, rest))
     except AssertionError:  # OmegaConf's, where an override cuts into a list
         return _refuse(f"cannot apply {' '.join(rest)!r} to the configuration; see --cfg job")
