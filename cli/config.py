@@ -36,6 +36,7 @@ class DoctorConfig:
     market: Any = MISSING  # MarketConfig
     quality: Any = MISSING  # QualityRules
     out: str = MISSING  # folder that runs are written to
+    registry: str = MISSING  # folder of the artefacts that may serve
 
 
 @dataclass(slots=True)

@@ -65,3 +65,10 @@ def test_a_reader_that_has_seen_enough_causes_no_traceback() -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_fails_where_the_champion_cannot_be_read(tercet, tmp_path):
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "registry.sqlite").write_bytes(b"no database" * 99)
+    with pytest.raises(SystemExit):
+        tercet("doctor", f"registry={tmp_path / 'registry'}")
