@@ -27,6 +27,7 @@ VERBS = {
 INPUT_ERROR = 2
 REFUSED = 3
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as a shell counts a program that SIGPIPE has ended
 
 # Hydra's own files and log handlers are not wanted: a run has its folder, logging is set up here.
 HYDRA_DEFAULTS = (
@@ -40,6 +41,22 @@ HYDRA_DEFAULTS = (
 
 
 def main() -> int:
+    """Run one verb; `| head` may stop reading at any time.
+
+    Returns:
+        As `dispatch`, or 141 where nobody reads the output any more.
+    """
+    try:
+        code = dispatch()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must not be tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return code
+
+
+def dispatch() -> int:
     """Run one verb.
 
     Returns:
@@ -97,6 +114,8 @@ def _run(verb: str, rest: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Failed as failed:
+        if isinstance(failed.error, BrokenPipeError):
+            raise failed.error from None
         return _report(failed.error, explain(failed.error, root, rest))
     except AssertionError:  # OmegaConf's, where an override cuts into a list
         return _refuse(f"cannot apply {' '.join(rest)!r} to the configuration; see --cfg job")

@@ -28,6 +28,7 @@ class DoctorConfig:
     quality: Any = MISSING  # QualityRules
     broker: Any = MISSING  # AlpacaSettings
     out: str = MISSING  # folder that runs are written to
+    registry: str = MISSING  # folder of the artefacts that may serve
 
 
 @dataclass(slots=True)

@@ -13,13 +13,24 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agents.registry import Registry
 from brokers.settings import AlpacaSettings, keys_from_environment, missing_keys
 from cli.config import DoctorConfig
 from cli.verbs import verb
 from market.errors import InputError
 from market.load import load_bars
 
-PACKAGES = ("ray", "torch", "hydra-core", "TA-Lib", "skfolio", "pandas", "numpy", "wandb")
+PACKAGES = (
+    "ray",
+    "torch",
+    "fastapi",
+    "hydra-core",
+    "TA-Lib",
+    "skfolio",
+    "pandas",
+    "numpy",
+    "wandb",
+)
 FREE_BYTES = 2 * 1024**3  # a run with its tracking files and the cache stay far below
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "fail": "[red]fail[/]"}
 
@@ -40,6 +51,7 @@ def main(config: DoctorConfig) -> None:
         "accelerator": _accelerator,
         "market": lambda: _market(config),
         "run folder": lambda: _folder(Path(config.out)),
+        "champion": lambda: _champion(Path(config.registry)),
         "tracking": _tracking,
         "broker keys": lambda: _broker_keys(config.broker),
     }
@@ -78,6 +90,18 @@ def _market(config: DoctorConfig) -> Finding:
         f"{bars.source}: {len(bars.symbols)} symbols, {bars.dates[0]} to {bars.dates[-1]}, "
         f"{', '.join(bars.fields)}",
     )
+
+
+def _champion(folder: Path) -> Finding:
+    """Check that what is to be served can be read; before the first promotion nothing is."""
+    try:
+        champion = Registry(folder).champion()
+        if champion is None:
+            return Finding("note", f"none in {folder}: tercet promote path=<artefact> reason=<why>")
+        champion.contents()
+    except InputError as error:
+        return Finding("fail", str(error))
+    return Finding("ok", f"{champion.sha256[:12]}, {', '.join(champion.agents)}")
 
 
 def _folder(folder: Path) -> Finding:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 OBJECT_STORE_BYTES = 512 * 1024**2
 
 ENVIRONMENT = {
-    "RAY_AUTH_MODE": "token",  # the default of this release; another one must not open the door
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

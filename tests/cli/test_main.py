@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
@@ -63,3 +65,23 @@ def test_a_subverb_can_be_composed_without_being_run(tercet):
     result = tercet("bench", "kernel", "repeats=2", "--cfg", "job")
     assert "subverb: kernel" in result.out
     assert "repeats: 2" in result.out
+
+
+def test_a_reader_that_has_seen_enough_causes_no_traceback() -> None:
+    command = "-c 'from cli.__main__ import main; import sys; sys.exit(main())' bench --help"
+    done = subprocess.run(
+        f"{sys.executable} {command} | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_fails_where_the_champion_cannot_be_read(tercet, tmp_path):
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "registry.sqlite").write_bytes(b"no database" * 99)
+    with pytest.raises(SystemExit):
+        tercet("doctor", f"registry={tmp_path / 'registry'}")

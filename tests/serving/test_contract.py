@@ -14,11 +14,15 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 
 from agents.policies import ArtefactPolicy
 
 ADMIN = {"Authorization": f"Bearer admin-{'x' * 16}"}
+TOO_LARGE = 413
 SHARES = {  # of the cases, of each kind; what takes no input has one case
     "POST /v1/allocations": 0.35,
     "GET /v1/allocations/{decision_id}": 0.1,
@@ -40,7 +44,7 @@ def test_the_service_keeps_to_its_description_whatever_is_sent(shop: Any, soak: 
         for mode in GenerationMode if SHARES[label] else [GenerationMode.POSITIVE]:
             send(operation, mode, max(1, round(cases * SHARES[label])), seen, [])
     assert sum(seen.values()) >= cases
-    assert {200, 400, 401, 404, 422} <= seen.keys() <= {200, 400, 401, 404, 415, 422}
+    assert {200, 400, 401, 404, 422} <= seen.keys() <= {200, 400, 401, 404, TOO_LARGE, 415, 422}
 
 
 @pytest.mark.timeout(1800)
@@ -72,7 +76,10 @@ def send(
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def sent(case: Any) -> None:
-        reply = case.call_and_validate(headers=ADMIN, excluded_checks=excluded)
+        reply = case.call(headers=ADMIN)
+        # Schemathesis knows no refusal for size: a question of a megabyte has it before any other.
+        large = [negative_data_rejection] if reply.status_code == TOO_LARGE else []
+        case.validate_response(reply, headers=ADMIN, excluded_checks=[*excluded, *large])
         seen[reply.status_code] += 1
 
     sent()

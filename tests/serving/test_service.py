@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grpc
 import psutil
 import pytest
 
@@ -230,6 +231,30 @@ def test_a_decision_can_be_read_again_with_its_explanation(service: Running) -> 
 def test_without_its_token_nobody_learns_anything(service: Running) -> None:
     for method, path in (("POST", "/v1/allocations"), ("GET", "/v1/models"), ("GET", "/metrics")):
         assert service.ask(method, path, {}, token="wrong").status == 401
+
+
+def test_whatever_listens_beyond_loopback_is_rays_own_and_asks_for_its_token(
+    service: Running,
+) -> None:
+    parts = [service.process, *service.process.children(recursive=True)]
+    modes = [p.environ().get("RAY_AUTH_MODE") for p in parts if p.name() == "gcs_server"]
+    assert modes == ["token"]
+    listening = [
+        (part.cmdline()[0], connection.laddr)
+        for part in parts
+        for connection in part.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    near = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    far = [(name, address) for name, address in listening if address.ip not in near]
+    # Ray Serve binds the gRPC server between its replicas to every interface, whatever is set.
+    assert far and all(name.startswith(PREFIX) for name, _ in far), far
+    for _, address in far:
+        with grpc.insecure_channel(f"127.0.0.1:{address.port}") as channel:
+            call = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_models_are_swapped_under_load_without_a_lost_request(
