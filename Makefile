@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test soak check clean
+.PHONY: help install demo paper-day test soak check clean
 
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create the virtual environment (VENV=path, default .venv) and install everything
 
@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: install  ## train three agents on the embedded real data and judge them out of sample
 	$(BIN)/tercet train
+
+paper-day: install  ## a day of a paper account on this machine, from agents to filled orders, without keys
+	$(BIN)/python -m benchmarks.paper_day
 
 test: install  ## run all tests and doctests
 	$(BIN)/python -m pytest

@@ -182,7 +182,12 @@ def _carried(day: Day) -> str:
     if not day.carried:
         return paragraph("Nothing.")
     rows = [
-        [one["symbol"], one["side"], one["notional"], Cell(meaning(one["reason"]), css="text")]
+        [
+            one["symbol"],
+            one["side"],
+            _money(one["notional"]),
+            Cell(meaning(one["reason"]), css="text"),
+        ]
         for one in day.carried
     ]
     return table(["name", "side", "worth", "because of"], rows)
@@ -231,6 +236,12 @@ def _why(day: Day) -> list[str]:
 
 def _text(value: Decimal | None) -> str | None:
     return None if value is None else plain(value)
+
+
+def _money(amount: str) -> str:
+    """Return an amount to the cent; one without a price stays NaN."""
+    exact = Decimal(amount)
+    return str(exact.quantize(CENT)) if exact.is_finite() else amount
 
 
 def _dash(value: Any) -> str:
