@@ -41,7 +41,9 @@ def test_the_same_decision_again_gets_the_same_answer_and_sends_nothing(venue: A
 
 def test_a_dry_run_judges_and_plans_and_sends_nothing(venue: Any) -> None:
     answer = venue.gateway.submit(venue.decision(S000="0.05"), Mode.dry_run)
-    assert answer.state is DecisionState.done and answer.orders == ()
+    assert answer.state is DecisionState.done
+    assert {(one.symbol, one.state) for one in answer.orders} == {("S000", OrderState.intent)}
+    assert list(venue.ledger.orders(decision_id=answer.decision_id)) == []
     venue.run(steps=3)
     assert venue.posted() == []
 
