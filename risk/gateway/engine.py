@@ -68,7 +68,7 @@ class Answer:
         state: how far it has come.
         reasons: why it was refused, by their codes.
         verdict: with every violation; None for a decision that was answered before.
-        orders: of it.
+        orders: of it; of a dry run what would be sent, in its first answer alone.
         carried: what today's limits leave for the next session.
     """
 
