@@ -13,9 +13,8 @@ from agents.policies import ArtefactPolicy
 from benchmarks import untrained
 from benchmarks.parity import Weights, compared, run, serving_side, training_side
 from cli.config import BenchConfig, register
-from market.compose import CONF
-from market.compose import typed
 from market.build import build
+from market.compose import CONF, typed
 from serving.local import LocalBackend
 from serving.sources import OwnSources
 from training.configuration import Configuration

@@ -85,9 +85,7 @@ def by_day(field: str) -> Callable[[Case, Any], Verdict]:
 
 def by_decision(field: str) -> Callable[[Case, Any], Verdict]:
     def judge(case: Case, value: Any) -> Verdict:
-        return judge_decision(
-            case.state, replace(case.decision, **{field: value}), case.limits
-        )
+        return judge_decision(case.state, replace(case.decision, **{field: value}), case.limits)
 
     return judge
 
@@ -214,16 +212,12 @@ def by_short(case: Case, value: Any) -> Verdict:
 
 
 def by_open_orders(case: Case, value: Any) -> Verdict:
-    orders = value and tuple(
-        OpenOrder("other", "CCC", side, D(1), D(100)) for side in value
-    )
+    orders = value and tuple(OpenOrder("other", "CCC", side, D(1), D(100)) for side in value)
     return ordered(case.with_state(open_orders=orders))
 
 
 def by_reducing(case: Case, value: Any) -> Verdict:
-    return ordered(
-        case.with_state(reducing=True), symbol="AAA", side=Side.sell, quantity=value
-    )
+    return ordered(case.with_state(reducing=True), symbol="AAA", side=Side.sell, quantity=value)
 
 
 def by_used(case: Case, value: Any) -> Verdict:
@@ -232,9 +226,7 @@ def by_used(case: Case, value: Any) -> Verdict:
 
 
 def by_decision_id(case: Case, value: str) -> Verdict:
-    return judge_order(
-        case.state, replace(case.order(), decision_id=value), case.limits
-    )
+    return judge_order(case.state, replace(case.order(), decision_id=value), case.limits)
 
 
 def by_gone(case: Case, field: str) -> Verdict:
@@ -253,9 +245,7 @@ def by_typed(case: Case, value: str) -> Verdict:
 def by_open_at_arming(case: Case, value: Any) -> Verdict:
     orders = value and tuple(OpenOrder("x", "CCC", Side.buy, D(1), D(1)) for _ in range(value))
     known = () if value == 0 else orders
-    return judge_arming(
-        replace(case.state, open_orders=known), case.state.account.id, case.limits
-    )
+    return judge_arming(replace(case.state, open_orders=known), case.state.account.id, case.limits)
 
 
 def by_signers(case: Case, value: frozenset[str]) -> Verdict:
