@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from cli.config import AllocateConfig
+from cli.quiet import quiet
 from cli.verbs import verb
 from market.errors import InputError
 from risk.access.errors import NotAnswered
@@ -16,10 +16,10 @@ from serving.local import recorded_answer
 @verb(AllocateConfig)
 def main(config: AllocateConfig) -> None:
     """Ask, record the decision and print it."""
-    logging.getLogger("serving").setLevel(logging.CRITICAL)  # the one line below says it all
     body = json.dumps(_question(config)).encode()
     try:
-        recorded, opinion = asyncio.run(recorded_answer(config.blueprint(), body))
+        with quiet("serving"):
+            recorded, opinion = asyncio.run(recorded_answer(config.blueprint(), body))
     except NotAnswered as error:
         raise InputError(f"{error.reason.name}: {error.detail}") from error
     said = recorded.answer

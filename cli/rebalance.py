@@ -6,7 +6,6 @@ what the gateway refused.
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from agents.policies import ChampionPolicy
 from cli.config import RebalanceConfig
+from cli.quiet import quiet
 from cli.verbs import verb
 from evaluation.run_folder import open_run, room_in
 from market.errors import InputError, Refused
@@ -33,7 +33,6 @@ NOT_DONE = frozenset({Outcome.refused, Outcome.failed, Outcome.unknown})
 @verb(RebalanceConfig)
 def main(config: RebalanceConfig) -> None:
     """Allocate, hand over, follow, and write down what came of it."""
-    logging.getLogger("serving").setLevel(logging.CRITICAL)  # the one line below says it all
     if config.mode is Mode.live:
         _require_leave(config, input if sys.stdin.isatty() else None)
     plan = config.blueprint()
@@ -41,15 +40,16 @@ def main(config: RebalanceConfig) -> None:
     token = token_of(Path(gateway.tokens), Role.allocate)
     client = GatewayClient(gateway.url, token, gateway.timeout_s)
     report = _Report(config.out)
-    day = rebalance(
-        client,
-        config.mode,
-        config.account,
-        plan.market.exchange,
-        lambda account, now: _allocate(plan, account, now),
-        Patience(config.poll_s, config.wait_s),
-        report.write,
-    )
+    with quiet("serving"):
+        day = rebalance(
+            client,
+            config.mode,
+            config.account,
+            plan.market.exchange,
+            lambda account, now: _allocate(plan, account, now),
+            Patience(config.poll_s, config.wait_s),
+            report.write,
+        )
     report.write(day)
     _say(day, report.place)
 

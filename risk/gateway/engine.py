@@ -88,16 +88,18 @@ class Reconciliation:
         at: UTC.
         drifted: symbol -> (shares by our fills, shares at the broker), where they differ.
         foreign: client order ids of the broker's open orders that no intent explains.
+        known: the broker could be read; if not, nothing above means anything.
     """
 
     at: datetime
     drifted: Mapping[str, tuple[Decimal, Decimal]]
     foreign: frozenset[str]
+    known: bool = True
 
     @property
     def clean(self) -> bool:
-        """Return whether nothing differs."""
-        return not self.drifted and not self.foreign
+        """Return whether they were compared, and nothing differs."""
+        return self.known and not self.drifted and not self.foreign
 
 
 class Gateway:
@@ -209,7 +211,7 @@ class Gateway:
                 foreign = self._foreign()
             except BrokerError as error:
                 logger.warning("not reconciled: %s", error)
-                return Reconciliation(self._clock(), {}, memory.foreign or frozenset())
+                return Reconciliation(self._clock(), {}, frozenset(), known=False)
             with self._ledger.writing(self._epoch) as writer:
                 if first and not writer.orders():
                     writer.set_positions(held)

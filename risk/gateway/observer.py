@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 SENT = frozenset(OrderState) - {OrderState.intent, OrderState.dropped}
 FOLLOWED = frozenset({DecisionState.accepted, DecisionState.done})
+DRY_RUN = "dry_run"
 READS_KEPT = 10
 WEEK_DAYS = 10  # that are looked back for the last decision, holidays included
 Value = TypeVar("Value")
@@ -257,6 +258,8 @@ class Observer:
         for stored in reversed(self._ledger.decisions(session)):
             if since is not None and stored.received_at <= since:
                 break
+            if stored.mode == DRY_RUN:  # nobody wanted anything of it
+                continue
             if stored.state not in (DecisionState.refused, DecisionState.failed):
                 break
             count += 1
