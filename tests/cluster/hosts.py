@@ -1,0 +1,182 @@
+"""Hosts on one machine: network namespaces with their own address, sshd, home and Ray folder.
+
+A host is told apart by everything that Ray's launcher needs: it is reached by ssh alone, `~` is a
+folder of its own, and so is Ray's temporary folder, where the on-premise provider keeps its state.
+The file system beside is shared, so that the virtual environment need not be copied. Needs root.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+NETWORK = "10.213.7"
+BRIDGE = "tercet-br"
+STARTS_WITHIN_S = 20.0
+NEEDS = ("ip", "unshare", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
+
+SSHD = """
+ListenAddress {address}
+HostKey {folder}/host_key
+PidFile none
+AuthorizedKeysFile {folder}/authorized_keys
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+MaxStartups 100
+"""
+
+
+def missing() -> str | None:
+    """Return why hosts cannot be made here; None if they can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    absent = [name for name in NEEDS if shutil.which(name) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False)
+    return None if tried.returncode == 0 else "the kernel grants no network namespaces here"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host: its namespace, its address and its home."""
+
+    name: str
+    address: str
+    home: Path
+
+    def run(self, *command: str) -> str:
+        """Run a command in the host's network and return its output."""
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.name, *command],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    def cut_off(self) -> None:
+        """Take the host's cable out."""
+        _ip("link", "set", f"{self.name}-br", "down")
+
+    def processes(self) -> list[int]:
+        """Return the ids of everything that runs on the host."""
+        found = subprocess.run(
+            ["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True
+        )
+        return [int(line) for line in found.stdout.split()]
+
+    def kill(self) -> None:
+        """End everything on the host but its sshd, as a lost machine does: without notice."""
+        for process in self.processes():
+            if _command(process) != "sshd":
+                with _gone_is_fine():
+                    os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
+    """Start hosts on one bridge, which this machine is on too, and remove them at the end.
+
+    Args:
+        count: of hosts.
+        folder: their homes and the key to all of them, `folder/key`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("key", "host_key"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True
+        )
+    shutil.copy(folder / "key.pub", folder / "authorized_keys")
+    with ExitStack() as stack:
+        _ip("link", "add", BRIDGE, "type", "bridge")
+        stack.callback(_ip, "link", "del", BRIDGE)
+        _ip("addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
+        _ip("link", "set", BRIDGE, "up")
+        yield [stack.enter_context(_host(number, folder)) for number in range(1, count + 1)]
+
+
+@contextmanager
+def _host(number: int, folder: Path) -> Iterator[Host]:
+    host = Host(f"tercet-{number}", f"{NETWORK}.{10 + number}", folder / f"home{number}")
+    host.home.mkdir()
+    with ExitStack() as stack:
+        _ip("netns", "add", host.name)
+        stack.callback(_ip, "netns", "del", host.name)
+        _ip("link", "add", f"{host.name}-br", "type", "veth", "peer", "eth0", "netns", host.name)
+        stack.callback(_ip, "link", "del", f"{host.name}-br")  # with its other end
+        _ip("link", "set", f"{host.name}-br", "master", BRIDGE, "up")
+        for words in (
+            ("addr", "add", f"{host.address}/24", "dev", "eth0"),
+            ("link", "set", "eth0", "up"),
+            ("link", "set", "lo", "up"),
+            ("route", "add", "default", "via", f"{NETWORK}.1"),  # by it Ray finds its address
+        ):
+            _ip("-n", host.name, *words)
+        stack.callback(_end_all, host)
+        _start_sshd(host, folder)
+        yield host
+
+
+def _start_sshd(host: Host, folder: Path) -> None:
+    config = folder / f"sshd{host.name}"
+    config.write_text(SSHD.format(address=host.address, folder=folder))
+    work = folder / f"work{host.name}"
+    work.mkdir()
+    Path("/run/sshd").mkdir(exist_ok=True)
+    Path("/tmp/ray").mkdir(exist_ok=True)
+    # What the host writes to its home lies over this machine's, which it sees and cannot change.
+    home, over = Path.home(), f"upperdir={host.home},workdir={work}"
+    script = (
+        f"mount -t overlay overlay -o lowerdir={home},{over} {home} && "
+        f"mount -t tmpfs tmpfs /tmp/ray && exec /usr/sbin/sshd -D -e -f {config}"
+    )
+    with (folder / f"log{host.name}").open("wb") as log:
+        subprocess.Popen(
+            ["ip", "netns", "exec", host.name, "unshare", "-m", "sh", "-c", script],
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    ends = time.monotonic() + STARTS_WITHIN_S
+    while subprocess.run(ssh(host, folder, "true"), capture_output=True, check=False).returncode:
+        if time.monotonic() > ends:
+            raise RuntimeError((folder / f"log{host.name}").read_text())
+        time.sleep(0.1)
+
+
+def ssh(host: Host, folder: Path, command: str) -> list[str]:
+    """Return the words of a command that is run on a host over ssh."""
+    return [
+        "ssh", "-i", str(folder / "key"), "-o", "StrictHostKeyChecking=no",
+        "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+        "-o", "IdentitiesOnly=yes", f"root@{host.address}", command,
+    ]  # fmt: skip
+
+
+def _end_all(host: Host) -> None:
+    for process in host.processes():
+        with _gone_is_fine():
+            os.kill(process, signal.SIGKILL)
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except ProcessLookupError:
+        pass
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
