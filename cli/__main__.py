@@ -22,6 +22,7 @@ VERBS = {
     "paper-exchange": "play a broker on this machine, by Alpaca's interface",
     "gateway": "run an account's only way to its broker, arm it, or ask it",
     "kill": "stop all trading of an account, whatever else works",
+    "cluster-file": "print the file that `ray up` starts a cluster from",
     "doctor": "check the installation of this machine",
 }
 INPUT_ERROR = 2

@@ -14,6 +14,7 @@ from cli import account_config
 from envs.make import register_schemas
 from market.errors import InputError
 from serving.gateway_client import Mode
+from training.cluster_file import ClusterFile
 from training.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -225,6 +226,11 @@ class PaperExchangeConfig:
             raise ValueError(f"port must be in [0, 65535], was {self.port}")
 
 
+@dataclass(slots=True)
+class ClusterFileConfig(ClusterFile):
+    """The root of `conf/cluster_file.yaml`."""
+
+
 def _require_seed(seed: int) -> None:
     if seed < 0:
         raise ValueError(f"seed must be at least 0, was {seed}")
@@ -247,3 +253,4 @@ def register() -> None:
     store.store(name="allocate_schema", node=AllocateConfig)
     store.store(name="rebalance_schema", node=RebalanceConfig)
     store.store(name="paper_exchange_schema", node=PaperExchangeConfig)
+    store.store(name="cluster_file_schema", node=ClusterFileConfig)

@@ -2,6 +2,7 @@
 
 from hydra.core.config_store import ConfigStore
 
+from training.cluster_file import AwsProvider, GcpProvider, OnPremiseProvider
 from training.settings import (
     ClusterSettings,
     NoAlgorithm,
@@ -21,6 +22,9 @@ def register() -> None:
     store.store(group="pretrain", name="no_pretrain_schema", node=NoPretrain)
     store.store(group="algorithm", name="rl_schema", node=RLSettings)
     store.store(group="algorithm", name="no_algorithm_schema", node=NoAlgorithm)
+    store.store(group="provider", name="aws_schema", node=AwsProvider)
+    store.store(group="provider", name="gcp_schema", node=GcpProvider)
+    store.store(group="provider", name="on_premise_schema", node=OnPremiseProvider)
     store.store(group="cluster", name="cluster_schema", node=ClusterSettings)
     store.store(group="selection", name="selection_schema", node=SelectionSettings)
     store.store(group="tracking", name="wandb_schema", node=WandbSettings)
