@@ -116,18 +116,18 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     )
     config.env_runners(
         env_runner_cls=SocietyRunner,
-        num_env_runners=settings.num_env_runners,
+        num_env_runners=settings.num_env_runners or 0,
         num_cpus_per_env_runner=settings.num_cpus_per_env_runner,
         num_gpus_per_env_runner=placement.runner_gpus(settings),
         num_envs_per_env_runner=settings.starts * settings.replicas,
-        create_local_env_runner=settings.num_env_runners == 0,
+        create_local_env_runner=not settings.num_env_runners,
         add_default_connectors_to_env_to_module_pipeline=False,
         add_default_connectors_to_module_to_env_pipeline=False,
     )
     # `SocietyPPO` replaces runners that died: Ray's own restarts keep what they were made with.
     config.fault_tolerance(restart_failed_env_runners=False, ignore_env_runner_failures=True)
     config.learners(
-        num_learners=settings.num_learners,
+        num_learners=settings.num_learners or 0,
         num_gpus_per_learner=placement.learner_gpus(settings),
     )
     config.training(

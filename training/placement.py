@@ -6,6 +6,7 @@ placed. So all of them are asked for here first, as one placement group, which i
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -21,6 +22,39 @@ SECONDS_BETWEEN_MESSAGES = 60.0
 
 class ActorsLostError(RuntimeError):
     """A learner, or every sampler, died and does not come back; the message is one line."""
+
+
+def sized(settings: RLSettings, joined: bool) -> RLSettings:
+    """Return settings with as many runners and learners as there is room for, where none are given.
+
+    A cluster gets a sampler for every CPU, but the one that this process needs, and a learner for
+    every GPU of the other nodes, unless this machine has one itself. Without one, all is done here.
+
+    Args:
+        settings: of the algorithm.
+        joined: to a cluster; Ray runs then.
+    """
+    cpus, gpus = _spare_resources() if joined else (0.0, 0)
+    if settings.num_env_runners is None:
+        # A sampler that is asked to occupy nothing occupies a CPU all the same.
+        share = max(settings.num_cpus_per_env_runner, 1.0)
+        settings = replace(settings, num_env_runners=int(cpus // share))
+    if settings.num_learners is None:
+        remote = settings.device != "cpu" and not torch.cuda.is_available() and gpus > 0
+        device = "cuda" if remote else settings.device
+        settings = replace(settings, num_learners=gpus if remote else 0, device=device)
+    return settings
+
+
+def _spare_resources() -> tuple[float, int]:
+    """Return the CPUs of all nodes but one for this process, and the GPUs of the other nodes."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    cpus = sum(node["Resources"].get("CPU", 0.0) for node in alive)
+    gpus = sum(node["Resources"].get("GPU", 0.0) for node in alive if node["NodeID"] != here)
+    return max(cpus - 1.0, 0.0), int(gpus)
 
 
 def chosen_device(device: str) -> str:
@@ -39,20 +73,20 @@ def chosen_device(device: str) -> str:
 
 def learner_device(settings: RLSettings) -> str:
     """Return the device of the learners; remote ones may have a GPU that is not here."""
-    remote = settings.num_learners > 0 and settings.device == "cuda"
+    remote = bool(settings.num_learners) and settings.device == "cuda"
     return "cuda" if remote else chosen_device(settings.device)
 
 
 def runner_device(settings: RLSettings) -> str:
     """Return the device of the samplers."""
-    if settings.num_env_runners == 0:
+    if not settings.num_env_runners:
         return chosen_device(settings.device)
     return "cuda" if runner_gpus(settings) > 0.0 else "cpu"
 
 
 def runner_gpus(settings: RLSettings) -> float:
     """Return what each remote sampler occupies of a GPU."""
-    if settings.num_env_runners == 0 or learner_device(settings) == "cpu":
+    if not settings.num_env_runners or learner_device(settings) == "cpu":
         return 0.0
     return settings.num_gpus_per_env_runner
 
@@ -67,7 +101,7 @@ def bundles(settings: RLSettings) -> list[Bundle]:
     runner = {"CPU": settings.num_cpus_per_env_runner, "GPU": runner_gpus(settings)}
     gpus = learner_gpus(settings)
     learner = {"CPU": 0.0 if gpus else 1.0, "GPU": float(gpus)}
-    actors = [runner] * settings.num_env_runners + [learner] * settings.num_learners
+    actors = [runner] * (settings.num_env_runners or 0) + [learner] * (settings.num_learners or 0)
     needed = [{name: value for name, value in actor.items() if value > 0.0} for actor in actors]
     return [bundle for bundle in needed if bundle]
 
@@ -101,6 +135,14 @@ def require_room(
                 spoke = time.monotonic()
     finally:
         remove_placement_group(group)
+
+
+def described(settings: RLSettings) -> str:
+    """Return one line with who samples and who learns."""
+    runners, learners = settings.num_env_runners, settings.num_learners
+    sampled = f"{runners} remote samplers" if runners else "this process samples"
+    learned = f"{learners} remote learners" if learners else "this process learns"
+    return f"{sampled}, {learned} on {learner_device(settings)}"
 
 
 def _has(resources: Bundle, needed: list[Bundle]) -> bool:

@@ -59,10 +59,10 @@ class RLSettings:
     bfloat16: bool  # encode days in bfloat16: halves the time of a wide network, not of a small one
     starts: int  # distinct episode starts per runner and batch, >= 1
     replicas: int  # environments per start: the same days under other actions, >= 2
-    num_env_runners: int  # remote samplers; 0 samples in this process
+    num_env_runners: int | None  # remote samplers; 0: this process; null: as the cluster has room
     num_cpus_per_env_runner: float  # that a remote sampler occupies, >= 0
     num_gpus_per_env_runner: float  # likewise, in [0, 1]; 0 lets it sample on its CPU
-    num_learners: int  # remote learners, a CPU or GPU each; 0 learns in this process
+    num_learners: int | None  # remote learners, a CPU or GPU each; 0: this process; null: likewise
     device: (
         str  # of environments and learners: cpu, cuda, or auto, which is cuda where there is one
     )
@@ -88,7 +88,8 @@ class RLSettings:
             "num_cpus_per_env_runner",
             "num_learners",
         ):
-            _require(getattr(self, name) >= 0, f"algorithm.{name}", ">= 0", getattr(self, name))
+            value = getattr(self, name)
+            _require(value is None or value >= 0, f"algorithm.{name}", ">= 0", value)
         _require(self.clip is None or self.clip > 0.0, "algorithm.clip", "> 0", self.clip)
         _require(0.0 < self.gamma < 1.0, "algorithm.gamma", "in (0, 1)", self.gamma)
         _require(
@@ -114,6 +115,7 @@ class RLSettings:
 class ClusterSettings:
     """The machines that Ray spreads remote samplers and learners over."""
 
+    join: bool  # the Ray that runs already, if any; otherwise one is started on this machine
     wait: bool  # for room on the cluster, instead of refusing a run that it cannot place now
 
 

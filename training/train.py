@@ -37,7 +37,7 @@ from training import placement
 from training.checkpoint import Checkpoint, check_config, write_config
 from training.configuration import Configuration
 from training.export import ARTEFACT, export, validation_numbers
-from training.local_ray import local_ray
+from training.joined_ray import ray_for
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
 from training.selection import Decision, Networks, inner_windows
@@ -74,11 +74,11 @@ def run(
     with _timed(seconds, "market"):
         data = build(config.market, config.quality, config.features)
         society = make_society(data, config)
-        _require_device(config.algorithm)
+        _require_device(config.algorithm, cluster)
         windows = inner_windows(data.train, config.selection)
     with (
         Narrator() as narrator,
-        _ray_for(config.algorithm, cluster, narrator),
+        _ray(config.algorithm, cluster, narrator) as algorithm,
         claimed(folder := _open(config, out, resume)),
         tracking(config.tracking, folder, config.to_json()) as tracker,
         _resumable(folder, narrator),
@@ -87,7 +87,7 @@ def run(
         stages = Stages(
             society,
             config.pretrain,
-            config.algorithm,
+            algorithm,
             cluster,
             config.seed,
             checkpoint,
@@ -183,9 +183,9 @@ def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
     return folder
 
 
-def _require_device(algorithm: RLSettings | NoAlgorithm) -> None:
-    """Refuse a device that this machine has not, before anything is trained."""
-    if isinstance(algorithm, RLSettings) and algorithm.num_learners == 0:
+def _require_device(algorithm: RLSettings | NoAlgorithm, cluster: ClusterSettings) -> None:
+    """Refuse a device that this machine has not, before anything is built."""
+    if isinstance(algorithm, RLSettings) and not (algorithm.num_learners or cluster.join):
         placement.chosen_device(algorithm.device)
 
 
@@ -203,17 +203,20 @@ def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
 
 
 @contextmanager
-def _ray_for(
+def _ray(
     algorithm: RLSettings | NoAlgorithm, cluster: ClusterSettings, narrator: Narrator
-) -> Iterator[None]:
-    """Start Ray where it is needed, with room for all actors."""
+) -> Iterator[RLSettings | NoAlgorithm]:
+    """Join or start Ray where it is needed; yield the settings with as many actors as it gets."""
     if isinstance(algorithm, NoAlgorithm):
-        yield
+        yield algorithm
         return
-    with local_ray():
-        placement.require_room(algorithm, cluster, narrator.say)
-        placement.runner_device(algorithm)  # refused here, not after the warm start
-        yield
+    with ray_for(cluster, narrator.say) as joined:
+        placed = placement.sized(algorithm, joined)
+        if joined:
+            narrator.say(placement.described(placed))
+        placement.require_room(placed, cluster, narrator.say)
+        placement.runner_device(placed)  # refused here, not after the warm start
+        yield placed
 
 
 def _tell(

@@ -12,7 +12,7 @@ from market.errors import InputError
 from training import placement
 from training.settings import ClusterSettings, RLSettings
 
-NOW, LATER = ClusterSettings(wait=False), ClusterSettings(wait=True)
+NOW, LATER = ClusterSettings(join=False, wait=False), ClusterSettings(join=False, wait=True)
 
 
 @pytest.fixture
