@@ -19,6 +19,7 @@ from risk.gateway.audit import FileAnchor
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.engine import Gateway, keep_limits
 from risk.gateway.execution import ExecutionSettings
+from risk.gateway.front import Refused
 from risk.gateway.latch import arm_paper
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record, loosened, tightest
@@ -156,6 +157,7 @@ class Running:
         self._looked_at = float("-inf")
         self._thread = threading.Thread(target=self._go_on, name="gateway", daemon=True)
         self.memory = Memory()
+        self.refused = Refused()
         self.halt_file = HaltFile(Path(parts.control.halt_file))
         self.ended: str | None = None  # why it gave up for good
 
@@ -254,6 +256,7 @@ class Running:
         while not self._stopping.wait(self._parts.service.interval_s):
             try:
                 self.gateway.step()
+                self.refused.write(self.ledger, self.epoch, self.clock)
             except StaleEpoch as error:
                 logger.critical("%s", error)
                 self.ended = str(error)

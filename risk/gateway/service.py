@@ -18,22 +18,14 @@ from market.errors import InputError
 from risk.access import openapi
 from risk.access.errors import NotAnswered, Reason
 from risk.access.guard import BEARER, Guard
-from risk.access.refusals import (
-    ALWAYS_SENT,
-    App,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    add_refusals,
-    json_response,
-)
+from risk.access.refusals import App, add_refusals, json_response
 from risk.access.routes import PAGES, Route
 from risk.access.settings import GuardSettings
 from risk.access.strict import Strict, plain, strict
 from risk.access.tokens import Role, Tokens
 from risk.gateway.broker import BrokerError
 from risk.gateway.engine import judged_again
+from risk.gateway.front import Front
 from risk.gateway.limits import limits_from_record
 from risk.gateway.messages import (
     ArmRequest,
@@ -232,27 +224,6 @@ class Service:
             raise NotAnswered(Reason.not_ready, f"the broker: {error}") from None
 
 
-class Headed:
-    """The outermost layer: what every answer carries.
-
-    Args:
-        app: the application.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-
-        async def headed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *ALWAYS_SENT]
-            await send(message)
-
-        await self._app(scope, receive, headed)
-
-
 def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
     """Return the ASGI application.
 
@@ -277,7 +248,8 @@ def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
     api.get("/readyz", response_model=HealthAnswer)(service.readyz)
     what = "One account's only way to its broker."
     openapi.add_pages(api, openapi.description(api, version("tercet"), what, ROUTES, BODIES))
-    return Headed(Guard(api, tokens, settings, ROUTES))
+    guard = Guard(api, tokens, settings, ROUTES, in_clear=False)
+    return Front(guard, ROUTES, running.refused)
 
 
 def _require(verdict: Verdict) -> None:
