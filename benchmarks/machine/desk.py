@@ -1,0 +1,178 @@
+"""The gateway over such a market: started, killed in the middle of something, started again."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+from requests import PreparedRequest, Response
+
+from benchmarks.machine.books import Books
+from benchmarks.machine.fuse import Fuse, FusedAnchor, Killed
+from benchmarks.machine.market import BARS, CALENDAR, Market
+from risk.gateway.audit import FileAnchor
+from risk.gateway.engine import Gateway, keep_limits
+from risk.gateway.execution import ExecutionSettings, Schedule
+from risk.gateway.latch import arm_paper
+from risk.gateway.ledger import Ledger
+from risk.gateway.limits import GatewayLimits, limits_from_record, tightest
+from risk.gateway.market_facts import BarsSource
+from risk.gateway.observer import Memory, Observer, Permissions
+from risk.gateway.permit import HaltFile, LedgerPermit
+from risk.gateway.records import Decision
+from risk.gateway.supervisor import Supervisor
+
+MODEL = "a" * 64
+PERMIT_MS = 30_000
+EXECUTION = ExecutionSettings(
+    limit_offset="0.002", drift_band="0.002", min_notional="10", slice_adv="0.0003",
+    slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
+)  # fmt: skip
+SOURCE = BarsSource(lambda: BARS, lambda: "1", CALENDAR, 1e9, 0.99)
+NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}), ramp=Decimal(1))
+
+Result = TypeVar("Result")
+Sending = Callable[[PreparedRequest], None]
+
+
+class Desk:
+    """One account: its market, its gateway, and the supervisor's own look at both.
+
+    Args:
+        market: of it.
+        books: of it.
+        limits: configured.
+        folder: for anchor and HALT file.
+    """
+
+    def __init__(self, market: Market, books: Books, limits: GatewayLimits, folder: Path) -> None:
+        self.market, self._books, self._configured = market, books, limits
+        self.fuse = Fuse()
+        self.anchor = FileAnchor(folder / "anchor")
+        self.halt_file = HaltFile(folder / "HALT")
+        self.counts: Counter[str] = Counter()
+        self.skew = timedelta(0)
+        self.watching: Sending = lambda request: None
+        self._broker = market.broker(self._before, self._after)
+        self.person = market.broker(lambda request: None, lambda request, response: None)
+
+    def begin(self, session: date) -> None:
+        """Begin anew, armed, half an hour after the opening of a session."""
+        self.market.begin(session)
+        self.fuse.bury()
+        self.fuse.put_out()
+        self.halt_file.clear()
+        self.anchor.path.unlink(missing_ok=True)
+        self.skew = timedelta(0)
+        self.url = self._books.fresh()
+        self.outside = Ledger(self.url, self.anchor)  # as another process has it
+        self.supervisor = Supervisor(
+            self.person, self.outside, SOURCE, LedgerPermit(self.outside), self.halt_file, NAMES,
+            PERMIT_MS / 1000, self.clock, self.clock,
+        )  # fmt: skip
+        self._start()
+        arm_paper(self.ledger, self.epoch, self.person.account(), self.clock())
+        self.renew()
+
+    def end(self) -> None:
+        """Let go of the ledger."""
+        self.ledger.close()
+        self.outside.close()
+
+    def clock(self) -> datetime:
+        """Return the time of the gateway's machine."""
+        return self.market.now + self.skew
+
+    def renew(self) -> None:
+        """Let the permit live, whatever a supervisor would say."""
+        LedgerPermit(self.outside).renew(self.epoch, PERMIT_MS)
+
+    def survive(self, act: Callable[[], Result]) -> Result | None:
+        """Let the gateway do something; if it dies of it, start it again and return None."""
+        try:
+            return act()
+        except Killed:
+            self.counts["killed"] += 1
+            self.restart()
+            return None
+
+    def restart(self) -> None:
+        """Start the gateway anew, as often as it takes."""
+        while True:
+            self.fuse.bury()
+            self.ledger.close()
+            try:
+                self._start()
+                return
+            except Killed:
+                self.counts["killed in recovery"] += 1
+
+    def decision(
+        self, number: int, weights: dict[str, Decimal], agents: int = 2, **changes: object
+    ) -> Decision:
+        """Return a decision of the last close, of agents that agree.
+
+        Args:
+            number: that its id is made of.
+            weights: fractions of NAV.
+            agents: how many.
+            changes: fields that are others.
+        """
+        previous, hours = SOURCE.previous(self.market.now), SOURCE.hours(self.market.now)
+        assert previous is not None, "the calendar reaches back"
+        fields: dict[str, object] = {
+            "id": f"{number:064x}",
+            "account": self.account,
+            "as_of": previous[0],
+            "expires_at": self.market.now if hours is None else hours.close,
+            "model_sha256": MODEL,
+            "weights": weights,
+            "agents": {f"agent {n}": (Decimal(1) / agents, weights) for n in range(agents)},
+            "body_sha256": f"{number + 1_000_000:064x}",
+        }
+        return Decision(**(fields | changes))  # type: ignore[arg-type]
+
+    @property
+    def account(self) -> str:
+        """Return the account's id."""
+        return str(self.market.exchange.store.fact("account_number"))
+
+    def _start(self) -> None:
+        """Do what `risk.gateway.process.Running.start` does."""
+        self.ledger = Ledger(self.url, FusedAnchor(self.anchor, self.fuse))
+        self.epoch = self.ledger.acquire("the machine")
+        self.permit, self.memory = LedgerPermit(self.ledger), Memory()
+        observer = Observer(
+            self._broker, self.ledger, self.epoch, SOURCE, self.permit, self.halt_file, NAMES,
+            self.memory, self.clock, self.clock,
+        )  # fmt: skip
+        self.gateway = Gateway(
+            self._broker, self.ledger, self.epoch, observer, self._limits(), EXECUTION, self.clock
+        )
+        self.gateway.recover()
+
+    def _limits(self) -> GatewayLimits:
+        stored = self.ledger.limits()
+        if stored is not None:
+            before = limits_from_record(json.loads(stored.body))
+            found = tightest(before, self._configured)
+            if found == before:
+                return found
+        else:
+            found = self._configured
+        with self.ledger.writing(self.epoch) as writer:
+            keep_limits(writer, found, "configuration", datetime.now(UTC))
+        return found
+
+    def _before(self, request: PreparedRequest) -> None:
+        self.counts["requests"] += 1
+        self.fuse.burn()
+        if request.method == "POST" and (request.path_url or "").endswith("/orders"):
+            self.counts["orders sent"] += 1
+            self.watching(request)
+
+    def _after(self, request: PreparedRequest, response: Response) -> None:
+        self.fuse.burn()
