@@ -7,10 +7,10 @@ the broker's refusal of a repeated id is the fence.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 
 from risk.gateway.broker import (
@@ -78,19 +78,24 @@ class Courier:
     ) -> None:
         self._broker, self._ledger, self._epoch, self._clock = broker, ledger, epoch, clock
 
-    def send(self, order: StoredOrder) -> Attempt:
+    def send(self, order: StoredOrder, arrival: Arrival) -> Attempt:
         """Send an order that is an intent, or whose outcome is unknown, under its id.
 
         Whoever calls has made sure that it may be sent now; the latch is asked once more, in the
         transaction that puts the order in flight.
+        Args:
+            order: as the ledger has it.
+            arrival: what the market is now.
+
 
         Raises:
             Halted: if the latch is not armed; nothing was sent.
             LedgerFailed, StaleEpoch: if that could not be made durable; nothing was sent.
         """
-        self._move(order, OrderState.in_flight)
+        self._depart(order, arrival)
         request = OrderRequest(
             order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price
+        began = time.monotonic()
         )
         try:
             found = self._broker.submit(request)
@@ -109,7 +114,7 @@ class Courier:
         except BrokerError as error:
             self._move(order, OrderState.unknown, detail=str(error))
             return Attempt(Sent.unknown, None, str(error))
-        self._adopt(order, found)
+        self._adopt(order, found, ack_ms=round((time.monotonic() - began) * 1000))
         return Attempt(Sent.known, None, found.status.value)
 
     def resolve(self, order: StoredOrder) -> Attempt:
@@ -208,7 +213,18 @@ class Courier:
     def _find(self, order: StoredOrder) -> BrokerOrder | None:
         return self._broker.order(order.client_order_id)
 
-    def _adopt(self, order: StoredOrder, found: BrokerOrder) -> None:
+    def _depart(self, order: StoredOrder, arrival: Arrival) -> None:
+        """Put an order in flight, and keep what the market is: that of the attempt that counts.
+
+        The first attempt whose outcome is unknown may have been the one; what comes after it is
+        the same order again.
+        """
+        with self._ledger.writing(self._epoch) as writer:
+            writer.set_order(order.client_order_id, OrderState.in_flight, at=arrival.at)
+            if order.state is OrderState.intent:
+                writer.set_arrival(arrival)
+
+    def _adopt(self, order: StoredOrder, found: BrokerOrder, ack_ms: int | None = None) -> None:
         """Take the broker's truth, also where it is not what we asked for."""
         if not _is_ours(order, found):
             self._trip(f"order {order.client_order_id} is another one at the broker: {found}")
@@ -216,6 +232,7 @@ class Courier:
         with self._ledger.writing(self._epoch) as writer:
             now = writer.order(order.client_order_id)
             if now is not None and now.state in TERMINAL and now.state is state:
+            writer.set_accepted(order.client_order_id, found.submitted_at, ack_ms)
                 return
             writer.set_order(
                 order.client_order_id,

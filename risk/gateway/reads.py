@@ -14,6 +14,8 @@ from risk.gateway.records import Fill, OrderState
 from risk.gateway.rows import (
     NEVER,
     to_account,
+    to_activity,
+    to_arrival,
     to_decision,
     to_fill,
     to_latch,
@@ -25,6 +27,7 @@ from risk.gateway.rows import (
 )
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import (
+    Arrival,
     DayTotals,
     DecisionState,
     Latch,
@@ -125,6 +128,18 @@ class Reads:
         """Return the fills after a time, oldest first."""
         table = schema.fills
         asked = select(table).order_by(table.c.at, table.c.execution_id)
+    def arrivals(self, client_order_ids: Iterable[str]) -> dict[str, Arrival]:
+        """Return what the market was as orders were sent, by their ids; unsent ones are missing."""
+        table = schema.arrivals
+        asked = select(table).where(table.c.client_order_id.in_(list(client_order_ids)))
+        return {found.client_order_id: found for found in self._all(to_arrival, asked)}
+
+    def fills_of(self, client_order_ids: Iterable[str]) -> list[Fill]:
+        """Return the fills of orders, oldest first."""
+        table = schema.fills
+        asked = select(table).where(table.c.client_order_id.in_(list(client_order_ids)))
+        return self._all(to_fill, asked.order_by(table.c.at, table.c.execution_id))
+
         if after is not None:
             asked = asked.where(table.c.at > moment(after))
         return self._all(to_fill, asked)
@@ -193,6 +208,12 @@ class Reads:
     def day(self, session: date) -> DayTotals:
         """Return what a session has seen."""
         orders = [
+    def rebalance_of(self, decision_id: str) -> Rebalance | None:
+        """Return the entry of the rebalancing log that was made with a decision."""
+        table = schema.rebalances
+        asked = select(table).where(table.c.decision_id == decision_id).order_by(table.c.id)
+        return self._one(to_rebalance, asked.limit(1))
+
             order
             for order in self.orders_between(session, session)
             if order.state is not OrderState.dropped

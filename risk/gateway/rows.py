@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from risk.gateway.canonical import canonical, moment, number
 from risk.gateway.records import Account, Decision, Fill, OrderState, Side
 from risk.gateway.stored import (
+    Arrival,
     DecisionState,
     Latch,
     Performance,
@@ -162,6 +163,32 @@ def to_order(row: Mapping[str, Any]) -> StoredOrder:
         sent_at=_maybe_time(row["sent_at"]),
         ended_at=_maybe_time(row["ended_at"]),
         detail=row["detail"],
+    )
+
+
+def arrival_row(arrival: Arrival) -> Row:
+    """Return the row of what the market was when an order was sent."""
+    return {
+        "client_order_id": arrival.client_order_id,
+        "at": moment(arrival.at),
+        "price": number(arrival.price),
+        "adv": _maybe_number(arrival.adv),
+        "sigma": _maybe_number(arrival.sigma),
+        "ack_ms": arrival.ack_ms,
+        "accepted_at": _maybe_moment(arrival.accepted_at),
+    }
+
+
+def to_arrival(row: Mapping[str, Any]) -> Arrival:
+    """Return what the market was when an order was sent, of a row."""
+    return Arrival(
+        client_order_id=row["client_order_id"],
+        at=parse_moment(row["at"]),
+        price=Decimal(row["price"]),
+        adv=_maybe_decimal(row["adv"]),
+        sigma=_maybe_decimal(row["sigma"]),
+        ack_ms=row["ack_ms"],
+        accepted_at=_maybe_time(row["accepted_at"]),
     )
 
 

@@ -91,6 +91,19 @@ orders = Table(
     sqlite_strict=True,
 )
 
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("client_order_id", Text, ForeignKey("orders.client_order_id"), primary_key=True),
+    _text("at"),
+    _text("price"),
+    _maybe("adv"),
+    _maybe("sigma"),
+    Column("ack_ms", Integer),
+    _maybe("accepted_at"),
+    sqlite_strict=True,
+)
+
 fills = Table(
     "fills",
     metadata,
@@ -212,3 +225,4 @@ AUDITED = (
     latch,
     limits,
 )
+    arrivals,

@@ -12,6 +12,7 @@ from risk.gateway.execution import ExecutionSettings
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits_in_force import LimitsInForce
 from risk.gateway.observer import Observer
+from risk.gateway.quality import arrival_of
 from risk.gateway.records import TERMINAL, OrderRequest, OrderState, Side
 from risk.gateway.replay import order_record, state_record
 from risk.gateway.state import GatewayState, ProposedOrder
@@ -117,7 +118,9 @@ class Sender:
         proposed = self._proposed(order, orders)
         if now < proposed.send_after:
             return True
-        state = self._observer.look(self._limits.now, stored.decision, stored.received_at)
+        state = self._observer.look(
+            self._limits.now, stored.decision, stored.received_at, sending=order.symbol
+        )
         if order.state is OrderState.unknown:  # it may be out already: only the same id is safe
             state = replace(
                 state, used_ids=(state.used_ids or frozenset()) - {order.client_order_id}
@@ -127,7 +130,7 @@ class Sender:
         if verdict.allowed and now <= closes:
             self._observer.memory.messages.append(now)
             try:
-                attempt = self._courier.send(order)
+                attempt = self._courier.send(order, arrival_of(state, order))
             except Halted as error:
                 logger.warning("%s", error)
                 return False

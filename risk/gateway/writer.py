@@ -18,6 +18,8 @@ from risk.gateway.rows import (
     TRIPPED,
     Row,
     account_body,
+    activity_row,
+    arrival_row,
     decision_row,
     fill_row,
     order_row,
@@ -25,7 +27,14 @@ from risk.gateway.rows import (
     to_order,
     words,
 )
-from risk.gateway.stored import LEGAL, LEGAL_DECISION, DecisionState, PermitRow, StoredOrder
+from risk.gateway.stored import (
+    LEGAL,
+    LEGAL_DECISION,
+    Arrival,
+    DecisionState,
+    PermitRow,
+    StoredOrder,
+)
 
 
 class Halted(Exception):
@@ -133,6 +142,35 @@ class Writer(Journal):
             raise ValueError(f"order {order.client_order_id} cannot go {move}")
         if state is OrderState.in_flight and not self.latch().armed:
             raise Halted(f"order {order.client_order_id} is not sent: the latch is not armed")
+
+    def set_arrival(self, arrival: Arrival) -> None:
+        """Keep what the market is as an order is sent, in the place of what was kept before.
+
+        Raises:
+            ValueError: if the price is impossible.
+        """
+        if not arrival.price > 0:
+            raise ValueError(f"order {arrival.client_order_id} cannot arrive at {arrival.price}")
+        row = arrival_row(arrival)
+        key: Row = {"client_order_id": arrival.client_order_id}
+        if self.arrivals([arrival.client_order_id]):
+            changed = {name: value for name, value in row.items() if name not in key}
+            self._update(schema.arrivals, key, changed)
+        else:
+            self._insert(schema.arrivals, row)
+
+    def set_accepted(self, client_order_id: str, at: datetime, ack_ms: int | None) -> None:
+        """Keep when the broker took an order, once; one that never was sent from here has none.
+
+        Args:
+            client_order_id: of the order.
+            at: by the broker.
+            ack_ms: see `Arrival`.
+        """
+        known = self.arrivals([client_order_id]).get(client_order_id)
+        if known is not None and known.accepted_at is None:
+            changed: Row = {"ack_ms": ack_ms, "accepted_at": moment(at)}
+            self._update(schema.arrivals, {"client_order_id": client_order_id}, changed)
 
     def add_fill(self, fill: Fill) -> bool:
         """Book a fill on its order; False if it is known already.
