@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 
 from risk.gateway.broker import (
@@ -31,7 +32,7 @@ from risk.gateway.records import (
     OrderState,
     Side,
 )
-from risk.gateway.stored import StoredOrder
+from risk.gateway.stored import Arrival, StoredOrder
 from risk.gateway.writer import Writer
 
 logger = logging.getLogger(__name__)
@@ -83,10 +84,10 @@ class Courier:
 
         Whoever calls has made sure that it may be sent now; the latch is asked once more, in the
         transaction that puts the order in flight.
+
         Args:
             order: as the ledger has it.
             arrival: what the market is now.
-
 
         Raises:
             Halted: if the latch is not armed; nothing was sent.
@@ -95,8 +96,8 @@ class Courier:
         self._depart(order, arrival)
         request = OrderRequest(
             order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price
-        began = time.monotonic()
         )
+        began = time.monotonic()
         try:
             found = self._broker.submit(request)
         except DuplicateId as error:
@@ -232,8 +233,8 @@ class Courier:
         with self._ledger.writing(self._epoch) as writer:
             now = writer.order(order.client_order_id)
             if now is not None and now.state in TERMINAL and now.state is state:
-            writer.set_accepted(order.client_order_id, found.submitted_at, ack_ms)
                 return
+            writer.set_accepted(order.client_order_id, found.submitted_at, ack_ms)
             writer.set_order(
                 order.client_order_id,
                 state,

@@ -124,10 +124,6 @@ class Reads:
         ordered = asked.order_by(table.c.created_at, table.c.client_order_id)
         return self._all(to_order, ordered)
 
-    def fills(self, after: datetime | None = None) -> list[Fill]:
-        """Return the fills after a time, oldest first."""
-        table = schema.fills
-        asked = select(table).order_by(table.c.at, table.c.execution_id)
     def arrivals(self, client_order_ids: Iterable[str]) -> dict[str, Arrival]:
         """Return what the market was as orders were sent, by their ids; unsent ones are missing."""
         table = schema.arrivals
@@ -140,6 +136,10 @@ class Reads:
         asked = select(table).where(table.c.client_order_id.in_(list(client_order_ids)))
         return self._all(to_fill, asked.order_by(table.c.at, table.c.execution_id))
 
+    def fills(self, after: datetime | None = None) -> list[Fill]:
+        """Return the fills after a time, oldest first."""
+        table = schema.fills
+        asked = select(table).order_by(table.c.at, table.c.execution_id)
         if after is not None:
             asked = asked.where(table.c.at > moment(after))
         return self._all(to_fill, asked)
@@ -193,6 +193,12 @@ class Reads:
         asked = select(table).where(table.c.session == session.isoformat()).order_by(table.c.id)
         return self._all(to_rebalance, asked)
 
+    def rebalance_of(self, decision_id: str) -> Rebalance | None:
+        """Return the entry of the rebalancing log that was made with a decision."""
+        table = schema.rebalances
+        asked = select(table).where(table.c.decision_id == decision_id).order_by(table.c.id)
+        return self._one(to_rebalance, asked.limit(1))
+
     def regime(self, day: date) -> str | None:
         """Return the market's regime of a day."""
         table = schema.regimes
@@ -208,12 +214,6 @@ class Reads:
     def day(self, session: date) -> DayTotals:
         """Return what a session has seen."""
         orders = [
-    def rebalance_of(self, decision_id: str) -> Rebalance | None:
-        """Return the entry of the rebalancing log that was made with a decision."""
-        table = schema.rebalances
-        asked = select(table).where(table.c.decision_id == decision_id).order_by(table.c.id)
-        return self._one(to_rebalance, asked.limit(1))
-
             order
             for order in self.orders_between(session, session)
             if order.state is not OrderState.dropped

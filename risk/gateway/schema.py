@@ -216,6 +216,7 @@ AUDITED = (
     fence,
     decisions,
     orders,
+    arrivals,
     fills,
     positions,
     accounts,
@@ -225,4 +226,3 @@ AUDITED = (
     latch,
     limits,
 )
-    arrivals,
