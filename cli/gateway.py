@@ -39,6 +39,7 @@ SUBVERBS = {
     "": "run the service, until Ctrl-C or SIGTERM; it starts halted",
     "arm": "let it trade: account=<id>, typed",
     "reconcile": "compare ledger and broker now",
+    "accept": "take what the broker has for the beginning of our books: account=<id> reason=<why>",
     "limits": "show the limits in force, or tighten them: file=<JSON>",
     "verify": "walk the whole audit chain, without the service",
     "supervise": "renew the permit while all is in order; the service starts this by itself",
@@ -55,6 +56,7 @@ def main(config: GatewayConfig) -> None:
         "": _serve,
         "arm": _arm,
         "reconcile": _reconcile,
+        "accept": _accept,
         "limits": _limits,
         "verify": _verify,
         "supervise": _supervise,
@@ -145,6 +147,15 @@ def _arm(config: GatewayConfig) -> None:
 
 def _reconcile(config: GatewayConfig) -> None:
     print(json.dumps(_ask(config, "POST", "/v1/reconcile"), indent=2))
+
+
+def _accept(config: GatewayConfig) -> None:
+    if config.account is None or config.reason is None:
+        raise InputError("accepting needs the account's id, typed, and a reason: account= reason=")
+    body = {"account": config.account, "reason": config.reason}
+    found = _ask(config, "POST", "/v1/accept", body)
+    word = "agree" if found["clean"] else "still differ: see tercet gateway reconcile"
+    print(f"the books of account {config.account} begin anew with the broker's; they {word}")
 
 
 def _limits(config: GatewayConfig) -> None:

@@ -103,6 +103,14 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
         """Split the shares of a `symbol` by a `ratio`."""
         events.split(floor, _text(body, "symbol"), amount("ratio", body.get("ratio")))
 
+    async def rename(body: Json) -> None:
+        """Give the shares of a `symbol` the name `to`."""
+        events.rename(floor, _text(body, "symbol"), _text(body, "to"))
+
+    async def fee(body: Json) -> None:
+        """Take an `amount`."""
+        events.fee(floor, amount("amount", body.get("amount")))
+
     async def dividend(body: Json) -> None:
         """Pay `per_share` of a `symbol`."""
         events.dividend(floor, _text(body, "symbol"), amount("per_share", body.get("per_share")))
@@ -120,6 +128,8 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
     router.add_api_route("/orders/{identity}/reject", reject, methods=["POST"])
     for name, action in (
         ("splits", split),
+        ("renames", rename),
+        ("fees", fee),
         ("dividends", dividend),
         ("cash", cash),
         ("shares", shares),

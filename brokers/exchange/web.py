@@ -265,6 +265,13 @@ def _direction(request: Request) -> str:
     return direction
 
 
+def _trades(category: str | None) -> bool | None:
+    """Return whether only executions are wanted, or only what is none; None is all."""
+    if category not in (None, "trade_activity", "non_trade_activity"):
+        raise malformed("invalid category")
+    return None if category is None else category == "trade_activity"
+
+
 def _count(request: Request, name: str, default: int, largest: int) -> int:
     text = request.query_params.get(name, str(default))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= largest):

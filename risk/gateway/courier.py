@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 
+from risk.gateway.bookkeeping import book_fill
 from risk.gateway.broker import (
     Broker,
     BrokerError,
@@ -159,7 +160,7 @@ class Courier:
             return ()
         fills = self._named(fills, after)
         with self._ledger.writing(self._epoch) as writer:
-            return tuple(fill for fill in fills if _booked(writer, fill))
+            return tuple(fill for fill in fills if book_fill(writer, fill))
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
         """Add our ids to executions of which the broker says only its own order id."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
+from market.errors import InputError
 from risk.checks.judge import judge_arming, trips
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.courier import Courier
@@ -22,7 +23,7 @@ from risk.gateway.observer import Observer
 from risk.gateway.reconciling import Reconciler, Reconciliation
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.replay import judged_again
-from risk.gateway.sending import Sender
+from risk.gateway.sending import ALIVE, Sender
 from risk.gateway.stored import Latch
 from risk.gateway.submission import Answer, Mode, Submission
 from risk.gateway.verdict import Verdict
@@ -170,6 +171,30 @@ class Gateway:
                 if state.account.suspended:
                     self._broker.suspend(False)
             return verdict
+
+    def accept(self, typed: str, actor: str, reason: str) -> Reconciliation:
+        """Take what the broker has for the beginning of our books, because a person has looked.
+
+        Args:
+            typed: the account's id, as the person typed it.
+            actor: the person.
+            reason: in words; kept in the audit.
+
+        Raises:
+            InputError: if trading is armed, an order has not ended, or the account is another one.
+            BrokerError: if the broker cannot be read.
+            LedgerFailed, StaleEpoch: if it could not be made durable; the old books stand then.
+        """
+        with self._turn:
+            self._sender.follow()
+            if typed != self._broker.account().id:
+                raise InputError(f"this is not the gateway's account: {typed!r}")
+            if self._ledger.latch().armed:
+                raise InputError("the broker's books are taken over while trading is halted only")
+            if left := len(self._ledger.orders(states=ALIVE)):
+                raise InputError(f"{left} orders have not ended: wait, or cancel them")
+            self._reconciler.take_over(actor, reason)
+            return self.reconcile()
 
     def tighten(self, limits: GatewayLimits, actor: str) -> Verdict:
         """Put limits in force that allow nothing more than those before, at once and durably.

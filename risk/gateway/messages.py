@@ -113,6 +113,18 @@ class ArmRequest(Strict):
     latch: Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
+class AcceptRequest(Strict):
+    """The wish of a person that the broker's shares and cash are taken for ours.
+
+    Args:
+        account: the account's id, typed.
+        reason: in words.
+    """
+
+    account: AccountId
+    reason: Words
+
+
 class LimitsRequest(Strict):
     """New limits, all of them, as `GET /v1/limits` shows them."""
 
@@ -189,8 +201,9 @@ class ReconcileAnswer(Strict):
 
     at: datetime
     clean: bool
-    drifted: dict[str, tuple[str, str]]  # shares by our fills, shares at the broker
+    drifted: dict[str, tuple[str, str]]  # shares by our books, shares at the broker
     foreign: list[str]
+    cash: tuple[str, str] | None  # by our books, at the broker
 
 
 class LimitsAnswer(Strict):

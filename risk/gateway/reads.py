@@ -10,7 +10,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from risk.gateway import schema
 from risk.gateway.canonical import moment
-from risk.gateway.records import Fill, OrderState
+from risk.gateway.records import Activity, Fill, OrderState
 from risk.gateway.rows import (
     NEVER,
     to_account,
@@ -148,6 +148,17 @@ class Reads:
         """Return signed shares by symbol; a name that is not held is missing."""
         table = schema.positions
         return dict(self._all(to_position, select(table).order_by(table.c.symbol)))
+
+    def cash(self) -> Decimal | None:
+        """Return the cash as fills and activities explain it; None before the first comparison."""
+        row = self._first(select(schema.cash.c.amount))
+        return None if row is None else Decimal(row["amount"])
+
+    def activities(self, after: date) -> list[Activity]:
+        """Return what changed the account beside fills, after a day, oldest first."""
+        table = schema.activities
+        asked = select(table).where(table.c.day > after.isoformat())
+        return self._all(to_activity, asked.order_by(table.c.day, table.c.id))
 
     def last_account(self) -> StoredAccount | None:
         """Return the last snapshot of the account."""

@@ -1,20 +1,26 @@
-"""Ledger and broker compared: positions, executions, and orders that nobody of us has put."""
+"""Ledger and broker compared: shares, cash, executions, and orders that nobody of us has put."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from risk.gateway.bookkeeping import BrokerBooks, book_activities, open_cash, take_over
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.courier import Courier
 from risk.gateway.ledger import Ledger
 from risk.gateway.observer import Memory
-from risk.gateway.records import Fill
+from risk.gateway.records import Activity, Fill
 
 logger = logging.getLogger(__name__)
 
 FILLS_BACK = timedelta(days=5)  # executions are asked for again, and counted once
+ACTIVITIES_BACK = timedelta(days=10)  # a broker books some of them days later
+
+ASKED_EVERY = timedelta(minutes=5)  # about a difference that stays the same
+
+Differences = Mapping[str, tuple[Decimal, Decimal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +29,27 @@ class Reconciliation:
 
     Args:
         at: UTC.
-        drifted: symbol -> (shares by our fills, shares at the broker), where they differ.
+        drifted: symbol -> (shares by our books, shares at the broker), where they differ.
         foreign: client order ids of the broker's open orders that no intent explains.
         strange: executions that were new, and of no order of ours.
+        cash: by our books and at the broker, account currency; None where it was not compared.
         known: the broker could be read; if not, nothing above means anything.
     """
 
     at: datetime
-    drifted: Mapping[str, tuple[Decimal, Decimal]]
+    drifted: Differences
     foreign: frozenset[str]
     strange: tuple[Fill, ...] = ()
+    cash: tuple[Decimal, Decimal] | None = None
     known: bool = True
 
     @property
     def clean(self) -> bool:
-        """Return whether they were compared, and nothing differs."""
+        """Return whether they were compared, and neither shares nor orders differ.
+
+        Cash that differs is an alarm and stops nothing: a broker may round, or book a fee days
+        later, and what an order needs is judged by the broker's own cash.
+        """
         return self.known and not self.drifted and not self.foreign
 
 
@@ -64,6 +76,8 @@ class Reconciler:
     ) -> None:
         self._broker, self._ledger, self._epoch = broker, ledger, epoch
         self._courier, self._memory, self._clock = courier, memory, clock
+        self._told: tuple[Differences, Decimal] = {}, Decimal(0)
+        self._asked_at: datetime | None = None
 
     def compare(self) -> Reconciliation:
         """Compare now; on the very first look, before any order, the account is taken as it is.
@@ -74,22 +88,80 @@ class Reconciler:
         try:
             first = self._ledger.last_account() is None
             new = self._courier.book_fills(self._clock() - FILLS_BACK)
+            books = self._open(self._read(), first)
+            if self._surprises(books):
+                # Filled between two of the questions, or something happened to the account.
+                new += self._courier.book_fills(self._clock() - FILLS_BACK)
+                self._book(self._activities())
+                books = self._read()
             strange = tuple(fill for fill in new if not first and not self._explained(fill))
-            account = self._broker.account()
-            held = {name: one.quantity for name, one in self._broker.positions().items()}
             foreign = self._foreign()
         except BrokerError as error:
             logger.warning("not reconciled: %s", error)
             return Reconciliation(self._clock(), {}, frozenset(), known=False)
         with self._ledger.writing(self._epoch) as writer:
-            if first and not writer.orders():
-                writer.set_positions(held)
-            ours = writer.positions()
-            writer.add_account(account, self._clock())
-        drifted = _differing(ours, held)
+            writer.add_account(books.account, self._clock())
+        drifted, cash = self._told = self._differences(books)
+        if cash:
+            logger.warning("cash differs by %s from what fills and activities explain", cash)
         self._memory.reconciled_at = at = self._clock()
         self._memory.drifted, self._memory.foreign = frozenset(drifted), foreign
-        return Reconciliation(at, drifted, foreign, strange)
+        theirs = books.account.cash
+        return Reconciliation(at, drifted, foreign, strange, (theirs - cash, theirs))
+
+    def take_over(self, actor: str, reason: str) -> None:
+        """Make what the broker has the new beginning of our books, because a person wants it.
+
+        Raises:
+            BrokerError: if the broker cannot be read.
+            LedgerFailed, StaleEpoch: if it could not be made durable; the old books stand then.
+        """
+        self._courier.book_fills(self._clock() - FILLS_BACK)
+        books, activities = self._read(), self._activities()
+        drifted, cash = self._differences(books)
+        with self._ledger.writing(self._epoch) as writer:
+            changes = {name: [ours, theirs] for name, (ours, theirs) in drifted.items()}
+            said = {"reason": reason, "shares": changes, "cash_difference": cash}
+            writer.audit("taken_over", actor, said)
+            take_over(writer, books, activities)
+
+    def _read(self) -> BrokerBooks:
+        return BrokerBooks.of(self._broker.account(), self._broker.positions())
+
+    def _activities(self) -> tuple[Activity, ...]:
+        return tuple(self._broker.activities((self._clock() - ACTIVITIES_BACK).date()))
+
+    def _open(self, books: BrokerBooks, first: bool) -> BrokerBooks:
+        """Begin our books with the broker's where they have not begun."""
+        if self._ledger.cash() is None:
+            activities = self._activities()
+            with self._ledger.writing(self._epoch) as writer:
+                open_cash(writer, books, activities)
+                if first and not writer.orders():
+                    writer.set_positions(books.held)
+        return books
+
+    def _surprises(self, books: BrokerBooks) -> bool:
+        """Return whether something differs that was not asked about a moment ago."""
+        found, now = self._differences(books), self._clock()
+        asked = self._asked_at is not None and now - self._asked_at < ASKED_EVERY
+        if found == ({}, Decimal(0)) or (asked and found == self._told):
+            return False
+        self._asked_at = now
+        return True
+
+    def _book(self, activities: Sequence[Activity]) -> None:
+        with self._ledger.writing(self._epoch) as writer:
+            for one in book_activities(writer, activities):
+                logger.warning(
+                    "booked %s %s: %s shares, %s cash", one.kind, one.symbol, one.shares, one.cash
+                )
+
+    def _differences(self, books: BrokerBooks) -> tuple[Differences, Decimal]:
+        """Return where shares differ, and the broker's cash minus ours."""
+        cash = self._ledger.cash()
+        assert cash is not None, "the books were begun"
+        return _differing(self._ledger.positions(), books.held), books.account.cash - cash
 
     def _explained(self, fill: Fill) -> bool:
         """Return whether an execution is one of an order of ours."""

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from risk.gateway.canonical import canonical, moment, number
-from risk.gateway.records import Account, Decision, Fill, OrderState, Side
+from risk.gateway.records import Account, Activity, Decision, Fill, OrderState, Side
 from risk.gateway.stored import (
     Arrival,
     DecisionState,
@@ -219,6 +219,32 @@ def to_fill(row: Mapping[str, Any]) -> Fill:
         price=Decimal(row["price"]),
         commission=Decimal(row["commission"]),
         at=parse_moment(row["at"]),
+    )
+
+
+def activity_row(activity: Activity) -> Row:
+    """Return the row of an activity."""
+    return {
+        "id": activity.id,
+        "kind": words(activity.kind),
+        "symbol": activity.symbol,
+        "shares": number(activity.shares),
+        "cash": number(activity.cash),
+        "corporate": int(activity.corporate),
+        "day": activity.day.isoformat(),
+    }
+
+
+def to_activity(row: Mapping[str, Any]) -> Activity:
+    """Return the activity of a row."""
+    return Activity(
+        id=row["id"],
+        kind=row["kind"],
+        symbol=row["symbol"],
+        shares=Decimal(row["shares"]),
+        cash=Decimal(row["cash"]),
+        corporate=bool(row["corporate"]),
+        day=date.fromisoformat(row["day"]),
     )
 
 

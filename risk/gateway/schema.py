@@ -129,6 +129,29 @@ positions = Table(
     sqlite_strict=True,
 )
 
+cash = Table(
+    "cash",
+    metadata,
+    _key("id"),
+    _text("amount"),
+    CheckConstraint("id = 1", name="cash_has_one_row"),
+    sqlite_strict=True,
+)
+
+activities = Table(
+    "activities",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _maybe("symbol"),
+    _text("shares"),
+    _text("cash"),
+    Column("corporate", Integer, nullable=False),
+    _text("day"),
+    Index("activities_by_day", "day"),
+    sqlite_strict=True,
+)
+
 accounts = Table(
     "accounts",
     metadata,
@@ -219,6 +242,8 @@ AUDITED = (
     arrivals,
     fills,
     positions,
+    cash,
+    activities,
     accounts,
     regimes,
     performance,

@@ -28,6 +28,7 @@ from risk.gateway.engine import judged_again
 from risk.gateway.front import Front
 from risk.gateway.limits import limits_from_record
 from risk.gateway.messages import (
+    AcceptRequest,
     ArmRequest,
     DecisionAnswer,
     DecisionRequest,
@@ -44,6 +45,7 @@ from risk.gateway.messages import (
 )
 from risk.gateway.permit import Permit
 from risk.gateway.process import Running
+from risk.gateway.reconciling import Reconciliation
 from risk.gateway.records import TERMINAL, OrderState
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 from risk.gateway.stored import Latch
@@ -60,6 +62,7 @@ ROUTES = (
     Route("POST", "/v1/kill", Role.allocate, body=True, urgent=True),
     Route("POST", "/v1/arm", Role.admin, body=True),
     Route("POST", "/v1/reconcile", Role.allocate),
+    Route("POST", "/v1/accept", Role.admin, body=True),
     Route("GET", "/v1/limits", Role.read),
     Route("POST", "/v1/limits", Role.admin, body=True),
     Route("GET", "/v1/audit/verify", Role.admin),
@@ -71,6 +74,7 @@ BODIES: dict[str, type[Strict]] = {
     "/v1/decisions": DecisionRequest,
     "/v1/kill": KillRequest,
     "/v1/arm": ArmRequest,
+    "/v1/accept": AcceptRequest,
     "/v1/limits": LimitsRequest,
 }
 OPEN = [state for state in OrderState if state not in TERMINAL]
@@ -124,18 +128,17 @@ class Service:
 
     async def reconcile(self) -> Response:
         """Compare ledger and broker now."""
-        found = await self._done(self._running.gateway.reconcile)
-        return _sent(
-            ReconcileAnswer(
-                at=found.at,
-                clean=found.clean,
-                drifted={
-                    name: (plain(ours), plain(theirs))
-                    for name, (ours, theirs) in found.drifted.items()
-                },
-                foreign=sorted(found.foreign),
-            )
-        )
+        return _sent(_compared(await self._done(self._running.gateway.reconcile)))
+
+    async def accept(self, request: Request) -> Response:
+        """Take the broker's shares and cash for ours, as a person wants who has looked."""
+        asked = strict(AcceptRequest, await request.body())
+        accept = self._running.gateway.accept
+        try:
+            work = partial(accept, asked.account, _actor(request), asked.reason)
+            return _sent(_compared(await self._done(work)))
+        except InputError as error:
+            raise NotAnswered(Reason.conflict, str(error)) from None
 
     async def limits(self) -> Response:
         """Return the limits in force."""
@@ -241,6 +244,7 @@ def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
     api.post("/v1/kill", response_model=StateAnswer)(service.kill)
     api.post("/v1/arm", response_model=StateAnswer)(service.arm)
     api.post("/v1/reconcile", response_model=ReconcileAnswer)(service.reconcile)
+    api.post("/v1/accept", response_model=ReconcileAnswer)(service.accept)
     api.get("/v1/limits", response_model=LimitsAnswer)(service.limits)
     api.post("/v1/limits", response_model=LimitsAnswer)(service.tighten)
     api.get("/v1/audit/verify", response_model=VerifyAnswer)(service.verify)
@@ -260,6 +264,18 @@ def _require(verdict: Verdict) -> None:
 def _actor(request: Request) -> str:
     """Return who asks, as the audit names them: a few digits of the token's digest."""
     return f"token {request.scope[BEARER].name}"
+
+
+def _compared(found: Reconciliation) -> ReconcileAnswer:
+    return ReconcileAnswer(
+        at=found.at,
+        clean=found.clean,
+        drifted={
+            name: (plain(ours), plain(theirs)) for name, (ours, theirs) in found.drifted.items()
+        },
+        foreign=sorted(found.foreign),
+        cash=None if found.cash is None else (plain(found.cash[0]), plain(found.cash[1])),
+    )
 
 
 def _left(permit: Permit, epoch: int) -> float:

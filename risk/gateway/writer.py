@@ -11,7 +11,7 @@ from sqlalchemy import Table, delete, insert, select
 from risk.gateway import schema
 from risk.gateway.canonical import canonical, moment, number
 from risk.gateway.journal import Journal
-from risk.gateway.records import TERMINAL, Account, Decision, Fill, OrderState, Side
+from risk.gateway.records import TERMINAL, Account, Activity, Decision, Fill, OrderState, Side
 from risk.gateway.rows import (
     ARMED,
     STARTED,
@@ -23,6 +23,7 @@ from risk.gateway.rows import (
     decision_row,
     fill_row,
     order_row,
+    to_activity,
     to_fill,
     to_order,
     words,
@@ -221,6 +222,25 @@ class Writer(Journal):
             rows = [{"symbol": name, "quantity": shares} for name, shares in held.items()]
             self._connection.execute(insert(table), rows)
         self._record("positions.replace", self._owner, held, None)
+
+    def set_cash(self, amount: Decimal) -> None:
+        """Keep the cash as our books have it."""
+        row: Row = {"id": 1, "amount": number(amount)}
+        if self.cash() is None:
+            self._insert(schema.cash, row)
+        else:
+            self._update(schema.cash, {"id": 1}, {"amount": row["amount"]})
+
+    def add_activity(self, activity: Activity) -> bool:
+        """Keep what changed the account beside fills; False if it is known already.
+
+        What a broker says of it later is not taken: it shows as a difference of shares or cash.
+        """
+        table = schema.activities
+        if self._first(select(table.c.id).where(table.c.id == activity.id)) is not None:
+            return False
+        self._insert(table, activity_row(activity))
+        return True
 
     def add_account(self, account: Account, at: datetime) -> None:
         """Keep a snapshot of the account."""
