@@ -128,6 +128,16 @@ class Ledger(Reads):
             yield connection
 
     @contextmanager
+    def at_once(self) -> Iterator[Reads]:
+        """Give the questions as one state of the ledger answers them all.
+
+        Raises:
+            LedgerFailed: if the database fails.
+        """
+        with self._storage.reading() as connection:
+            yield _Snapshot(connection)
+
+    @contextmanager
     def _transaction(self, epoch: int | None) -> Iterator[Writer]:
         if not self._turn.acquire(timeout=PATIENCE_S):
             raise LedgerFailed(f"{self.place} is locked by another thread")
@@ -172,8 +182,8 @@ class Ledger(Reads):
             raise LedgerFailed(str(error)) from error
 
     def _rows(self, statement: Executable) -> list[Found]:
-        with self._storage.reading() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+        with self.at_once() as reads:
+            return reads._rows(statement)
 
     def _fence(self, reads: Reads) -> int:
         row = reads._first(select(schema.fence.c.epoch))
@@ -234,6 +244,20 @@ class Ledger(Reads):
             )
         if head.seq > 0 and head not in {mark.head for mark in marks}:
             raise LedgerFailed(f"{self.place} ends with a record that its anchor never heard of")
+
+
+class _Snapshot(Reads):
+    """The questions within one transaction.
+
+    Args:
+        connection: of it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _rows(self, statement: Executable) -> list[Found]:
+        return [dict(row) for row in self._connection.execute(statement).mappings()]
 
 
 def _alembic(connection: Connection) -> Config:

@@ -85,8 +85,12 @@ class Reads:
 
     def decisions(self, session: date) -> list[StoredDecision]:
         """Return the decisions that were received in a session, oldest first."""
+        return self.decisions_between(session, session)
+
+    def decisions_between(self, first: date, last: date) -> list[StoredDecision]:
+        """Return the decisions that were received in the sessions [first, last], oldest first."""
         table = schema.decisions
-        asked = select(table).where(table.c.session == session.isoformat())
+        asked = select(table).where(_between(table.c.session, first, last))
         return self._all(to_decision, asked.order_by(table.c.received_at))
 
     def order(self, client_order_id: str) -> StoredOrder | None:

@@ -58,6 +58,7 @@ class Supervisor:
         self._ttl_ms = round(permit_s * 1000)
         self._clock, self._own_clock = clock, own_clock
         self._memory = Memory()
+        self._observer: tuple[int, Observer] | None = None  # with the epoch that it looks for
         self._seen: deque[tuple[Differences, frozenset[str]]] = deque(maxlen=100)
 
     def step(self) -> tuple[str, ...]:
@@ -93,20 +94,28 @@ class Supervisor:
         return (*_unknown(state), *self._feed(state, limits))
 
     def _looked(self, limits: GatewayLimits) -> GatewayState:
-        observer = Observer(
-            self._broker,
-            self._ledger,
-            self._ledger.epoch(),
-            self._market,
-            self._permit,
-            self._halt_file,
-            self._permissions,
-            self._memory,
-            self._clock,
-            self._own_clock,
-        )
         self._compare(limits.clean_reads)
-        return observer.look(limits)
+        return self._observer_of(self._ledger.epoch()).look(limits)
+
+    def _observer_of(self, epoch: int) -> Observer:
+        """Return the one that has looked before, unless another gateway has come since."""
+        if self._observer is None or self._observer[0] != epoch:
+            self._observer = (
+                epoch,
+                Observer(
+                    self._broker,
+                    self._ledger,
+                    epoch,
+                    self._market,
+                    self._permit,
+                    self._halt_file,
+                    self._permissions,
+                    self._memory,
+                    self._clock,
+                    self._own_clock,
+                ),
+            )
+        return self._observer[1]
 
     def _compare(self, reads: int) -> None:
         """Note what differs between ledger and broker, once it was seen so in several looks.
