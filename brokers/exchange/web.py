@@ -125,6 +125,7 @@ def _account_routes(router: APIRouter, exchange: Exchange) -> None:
             for activity in page(
                 exchange.activities(),
                 kinds=None if kinds is None else frozenset(kinds.split(",")),
+                trades=_trades(request.query_params.get("category")),
                 after=_time(request, "after"),
                 until=_time(request, "until"),
                 day=_date(request, "date"),
