@@ -28,8 +28,6 @@ from risk.gateway.rows import (
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import (
     Arrival,
-    DayTotals,
-    DecisionState,
     Latch,
     Performance,
     PermitRow,
@@ -41,7 +39,6 @@ from risk.gateway.stored import (
 )
 
 _NOTHING = Decimal(0)
-_WEEK = timedelta(days=6)
 
 
 T = TypeVar("T")
@@ -225,27 +222,6 @@ class Reads:
         table = schema.performance
         asked = select(table).where(table.c.strategy == strategy).order_by(table.c.day)
         return self._all(to_performance, asked)
-
-    def day(self, session: date) -> DayTotals:
-        """Return what a session has seen."""
-        orders = [
-            order
-            for order in self.orders_between(session, session)
-            if order.state is not OrderState.dropped
-        ]
-        parents = {(order.decision_id, order.symbol, order.side) for order in orders}
-        bad = {DecisionState.refused, DecisionState.failed}
-        return DayTotals(
-            orders=len(parents),
-            slices=len(orders),
-            notional=sum(map(traded_notional, orders), _NOTHING),
-            refused_decisions=sum(found.state in bad for found in self.decisions(session)),
-        )
-
-    def week_notional(self, session: date) -> Decimal:
-        """Return the notional of `day` over the seven days that end with a session."""
-        orders = self.orders_between(session - _WEEK, session)
-        return sum(map(traded_notional, orders), _NOTHING)
 
 
 def traded_notional(order: StoredOrder) -> Decimal:
