@@ -8,10 +8,11 @@ allowed; `risk.checks` does. One thread at a time: every method takes the same t
 import logging
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from market.errors import InputError
 from risk.checks.judge import judge_arming, trips
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.courier import Courier
 from risk.gateway.execution import ExecutionSettings
@@ -25,12 +26,15 @@ from risk.gateway.records import Decision, OrderState
 from risk.gateway.replay import judged_again
 from risk.gateway.sending import ALIVE, Sender
 from risk.gateway.stored import Latch
+from risk.gateway.strategist import Strategist
 from risk.gateway.submission import Answer, Mode, Submission
 from risk.gateway.verdict import Verdict
 
 __all__ = ["Answer", "Gateway", "Mode", "Reconciliation", "judged_again", "keep_limits"]
 
 logger = logging.getLogger(__name__)
+
+EXITS_AGAIN = timedelta(minutes=1)  # after exits that were not possible
 
 
 class Gateway:
@@ -44,6 +48,7 @@ class Gateway:
         limits: in force.
         execution: how orders are placed.
         clock: UTC, the one that sessions follow.
+        strategist: with the strategy's rules; None where only the controls hold.
     """
 
     def __init__(
@@ -55,14 +60,21 @@ class Gateway:
         limits: GatewayLimits,
         execution: ExecutionSettings,
         clock: Callable[[], datetime],
+        strategist: Strategist | None = None,
     ) -> None:
         self._broker, self._ledger, self._epoch = broker, ledger, epoch
         self._observer, self._clock = observer, clock
         self._limits = LimitsInForce(ledger, epoch, limits)
         self._courier = courier = Courier(broker, ledger, epoch, clock)
         self._reconciler = Reconciler(broker, ledger, epoch, courier, observer.memory, clock)
-        self._submission = Submission(ledger, epoch, observer, self._limits, execution, clock)
-        self._sender = Sender(ledger, epoch, observer, courier, self._limits, execution, clock)
+        self._submission = Submission(
+            ledger, epoch, observer, self._limits, execution, clock, strategist
+        )
+        self._sender = Sender(
+            ledger, epoch, observer, courier, self._limits, execution, clock, strategist
+        )
+        self._strategist = strategist
+        self._exits_at: datetime | None = None  # when exits are looked for again; None is now
         self._turn = threading.RLock()
 
     def submit(self, decision: Decision, mode: Mode) -> Answer:
@@ -78,6 +90,7 @@ class Gateway:
                 return known
             received = self._clock()
             self.reconcile()
+            self._roll()
             return self._submission.take(decision, mode, received)
 
     def answer(self, decision_id: str) -> Answer | None:
@@ -100,7 +113,9 @@ class Gateway:
         with self._turn:
             self._sender.follow()
             self.reconcile()
+            self._roll()
             self._stop_if_tripped()
+            self._leave_positions()
             self._sender.advance()
 
     def reconcile(self) -> Reconciliation:
@@ -124,13 +139,19 @@ class Gateway:
     def kill(self, reason: str, actor: str) -> None:
         """Latch, then ask for the end of every open order; what was not sent never will be.
 
+        A ledger that makes the latch wait keeps the broker waiting no longer than `max_cancel_s`.
+
         Raises:
             LedgerFailed: if the latch could not be tripped; the orders were cancelled all the same.
         """
+        overdue = threading.Timer(float(self.limits.max_cancel_s), self._cancel_all)
+        overdue.daemon = True
+        overdue.start()
         try:
             self._ledger.trip(reason, actor, self._clock())
         finally:
-            self._cancel_all()
+            overdue.cancel()
+            self._cancel_all()  # once more where it was overdue: orders may have come since
         with self._turn:
             for order in self._ledger.orders(states=(OrderState.intent,)):
                 self._courier.drop(order, reason)
@@ -210,6 +231,27 @@ class Gateway:
             self._broker.cancel_all()
         except BrokerError as error:
             logger.critical("cancel-all failed: %s", error)
+
+    def _roll(self) -> None:
+        """Keep the last close, if it is not kept yet; a broker that fails is asked again."""
+        if self._strategist is None:
+            return
+        now = self._clock()
+        try:
+            self._strategist.roll(self._observer.hours(now), self._observer.previous(now))
+        except BrokerError as error:
+            alarm(Alarm.not_reconciled, f"the last close: {error}")
+
+    def _leave_positions(self) -> None:
+        """Let the strategy's rules exit late in a session that has seen no decision."""
+        now = self._clock()
+        if self._strategist is None or (self._exits_at is not None and now < self._exits_at):
+            return
+        hours = self._observer.hours(now)
+        if hours is None or not self._strategist.exits_are_due(now, hours):
+            return
+        settled = self._submission.take_exits(now)
+        self._exits_at = hours.close if settled else now + EXITS_AGAIN
 
     def _stop_if_tripped(self) -> None:
         state = self._observer.look(self.limits)
