@@ -1,0 +1,200 @@
+"""Real deaths, cheaply: a warmed process without threads that forks every life and every exchange.
+
+Each line of its input is a case as JSON, each line of its output what came of it. The exchange is
+a process of its own and outlives every life. A life that is to end when the exchange has taken an
+order is killed by the exchange itself, before it answers.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import requests
+
+from benchmarks.crashes.books import compare
+from benchmarks.crashes.life import Birth, Unfinished, live, url_of
+from benchmarks.crashes.points import Trap, TrappedBroker
+from benchmarks.crashes.venue import (
+    HEADERS,
+    KEY,
+    KEYS,
+    SECRET,
+    Watched,
+    client,
+    facts,
+    prepare,
+)
+from brokers.exchange.serve import application, server
+from market.errors import InputError
+from risk.gateway.audit import FileAnchor
+from risk.gateway.engine import judged_again
+from risk.gateway.ledger import Ledger, code_version
+from risk.gateway.listening import address, listening_socket
+from risk.gateway.verify import verify
+
+READ_S = 0.5  # that a life waits for an answer
+ANSWERS_WITHIN_S = 20.0
+VICTIM, REPORT, READY = "victim", "report.json", "ready"
+
+
+class Outside:
+    """The exchange in its own process, as a life and its mother see it; see `venue.Venue`."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder, self.url = folder, url
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    @property
+    def folder(self) -> Path:
+        """Return where everything lies."""
+        return self._folder
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        """Drive the exchange."""
+        answer = self._session.request(
+            method, f"{self.url}{path}", json=body, headers=HEADERS, timeout=ANSWERS_WITHIN_S
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run something in a copy of this process, and return its pid."""
+    process = os.fork()
+    if process == 0:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 a copy must never go on as its mother
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+def status_of(process: int) -> int:
+    """Wait for the end of a process; return its exit status, < 0 of a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@contextmanager
+def exchange(folder: Path) -> Iterator[Outside]:
+    """Run an exchange in a process of its own."""
+    with listening_socket("127.0.0.1", 0) as listener:
+        url = address(listener)
+        process = forked(lambda: _serve(folder, listener))
+        try:
+            yield Outside(folder, url)
+        finally:
+            os.kill(process, signal.SIGKILL)
+            status_of(process)
+
+
+def _serve(folder: Path, listener: socket.socket) -> None:
+    market = Watched(folder / "exchange.sqlite", _Hunter(folder / VICTIM).taken)
+    server(application(market, KEY, SECRET)).run(sockets=[listener])
+
+
+class _Hunter:
+    """Kills a life when the exchange has taken its n-th order.
+
+    Args:
+        file: that names the life and the number.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._asked, self._count = "", 0
+
+    def taken(self) -> None:
+        """Count an order; the one that kills is on the exchange's disk already."""
+        if not self._file.exists():
+            return
+        asked = self._file.read_text()
+        self._count = 1 if asked != self._asked else self._count + 1
+        self._asked = asked
+        victim, number = map(int, asked.split())
+        if self._count == number:
+            self._file.unlink()
+            os.kill(victim, signal.SIGKILL)
+
+
+def die() -> NoReturn:
+    """End this process as a power switch would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("nobody survives it")
+
+
+def _live(place: Outside, at: str | None) -> None:
+    """Live in this process; at the end of the last life, compare the books."""
+    trap = Trap(at, die)
+    (place.folder / VICTIM).unlink(missing_ok=True)
+    if at is not None and at.endswith(" accepted"):
+        number = at.partition("#")[2].partition(" ")[0]
+        whole = place.folder / f"{VICTIM}.new"
+        whole.write_text(f"{os.getpid()} {number}")
+        whole.rename(place.folder / VICTIM)
+    broker = TrappedBroker(client(place.url, READ_S), KEYS, trap, lambda: False)
+    anchor = FileAnchor(place.folder / "anchor")
+    live(Birth(place, broker, anchor, trap))
+    ledger = Ledger(url_of(place.folder), anchor)
+    wrong = compare(place, ledger, broker)
+    walked = verify(ledger, anchor, judged_again)
+    report = {"wrong": asdict(wrong), "audit": list(walked.problems)}
+    (place.folder / REPORT).write_text(json.dumps(report))
+
+
+def case(folder: Path, ends: Sequence[str], faults: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Live a life for each end, and one to the end of the decision; compare the books.
+
+    Args:
+        folder: for the case; it is made, and removed.
+        ends: points of the lives before the last one; one that is not reached ends the case well.
+        faults: of the exchange's answers.
+
+    Returns:
+        How many lives were killed, what is wrong, and the seconds of it all.
+    """
+    begin = time.monotonic()
+    folder.mkdir(parents=True)
+    killed = 0
+    try:
+        with exchange(folder) as place:
+            prepare(place)
+            for fault in faults:
+                place.admin("POST", "/admin/faults", fault)
+            for at in (*ends, None):
+                status = status_of(forked(lambda at=at: _live(place, at)))  # type: ignore[misc]
+                if status == 0:
+                    break
+                if status != -signal.SIGKILL:
+                    return {"killed": killed, "failed": f"a life ended with {status}"}
+                killed += 1
+            report: dict[str, Any] = json.loads((folder / REPORT).read_text())
+        return {"killed": killed, "seconds": time.monotonic() - begin, **report}
+    finally:
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    """Do one case after another."""
+    facts()
+    code_version()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        found = case(Path(asked["folder"]), asked["ends"], asked["faults"])
+        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
