@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from risk.access.errors import NotAnswered, Reason
 from risk.access.refusals import Refusal
 from risk.access.routes import Route
+from risk.access.signed import SCHEME
 
 _SCHEMAS = "#/components/schemas/"
 _ALWAYS = (Reason.internal,)
@@ -60,6 +61,11 @@ _POLICY = (
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 )
 
+_SIGNING = (
+    "key=<12 digits of the key's sha256>, time=<ms since 1970>, nonce=<32 hex digits>, digest="
+    "<sha256 of the body>, signature=<Ed25519 over method, host, target, time, nonce and digest>"
+)
+
 
 def description(
     api: FastAPI,
@@ -87,7 +93,10 @@ def description(
         schemas[model.__name__] = schema
     for name in _UNUSED:
         schemas.pop(name, None)
-    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    components["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "signed": {"type": "http", "scheme": SCHEME, "description": _SIGNING},
+    }
     for route in routes:
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation is not None:
@@ -139,7 +148,7 @@ def _complete(
     operation["summary"] = operation.pop("description")
     if route.role is not None:
         reasons += _CLOSED
-        operation["security"] = [{"bearer": [route.role.name]}]
+        operation["security"] = [{name: [route.role.name]} for name in ("bearer", "signed")]
         operation["description"] = f"Needs the role {route.role.name}."
     if route.body:
         reasons += _BODY
@@ -147,6 +156,8 @@ def _complete(
         content = {"application/json": {"schema": schema}}
         operation["requestBody"] = {"required": True, "content": content}
     responses = operation["responses"]
+    if route.conflicts:
+        reasons.append(Reason.conflict)
     if "{" in route.path:
         reasons.append(Reason.not_found)
         responses.pop("422", None)  # an id of another form is one that is not found

@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from risk.access.errors import NotAnswered, Reason
@@ -49,11 +50,13 @@ Time = Annotated[
     datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Words = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_blanks)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Weights = Annotated[
     dict[Symbol, Money],
     Field(max_length=MAX_NAMES, json_schema_extra={"propertyNames": {"pattern": SYMBOL}}),
 ]
+_NAMED: JsonDict = {"propertyNames": {"pattern": NAME}}
 Json = dict[str, Any]  # of bounded size and depth, by the guard; nothing reads it
 
 
@@ -82,7 +85,7 @@ class Allocation(Strict):
     supersedes: Sha256 | None
     model: Model
     weights: Weights
-    agents: Annotated[dict[Name, Agent], Field(max_length=MAX_AGENTS)]
+    agents: Annotated[dict[Name, Agent], Field(max_length=MAX_AGENTS, json_schema_extra=_NAMED)]
     market: Json
     diagnostics: Json
 
@@ -128,7 +131,7 @@ class AcceptRequest(Strict):
 class LimitsRequest(Strict):
     """New limits, all of them, as `GET /v1/limits` shows them."""
 
-    limits: dict[Name, str | int]
+    limits: Annotated[dict[Name, str | int], Field(json_schema_extra=_NAMED)]
 
 
 class OrderAnswer(Strict):

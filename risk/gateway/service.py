@@ -56,15 +56,15 @@ from risk.gateway.writer import Conflict
 logger = logging.getLogger(__name__)
 
 ROUTES = (
-    Route("POST", "/v1/decisions", Role.allocate, body=True),
+    Route("POST", "/v1/decisions", Role.allocate, body=True, conflicts=True),
     Route("GET", "/v1/decisions/{decision_id}", Role.read),
     Route("GET", "/v1/state", Role.read),
     Route("POST", "/v1/kill", Role.allocate, body=True, urgent=True),
-    Route("POST", "/v1/arm", Role.admin, body=True),
+    Route("POST", "/v1/arm", Role.admin, body=True, conflicts=True),
     Route("POST", "/v1/reconcile", Role.allocate),
-    Route("POST", "/v1/accept", Role.admin, body=True),
+    Route("POST", "/v1/accept", Role.admin, body=True, conflicts=True),
     Route("GET", "/v1/limits", Role.read),
-    Route("POST", "/v1/limits", Role.admin, body=True),
+    Route("POST", "/v1/limits", Role.admin, body=True, conflicts=True),
     Route("GET", "/v1/audit/verify", Role.admin),
     Route("GET", "/healthz", None),
     Route("GET", "/readyz", None),
