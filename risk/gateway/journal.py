@@ -6,11 +6,12 @@ from sqlalchemy import Connection, Executable, Table, insert, update
 
 from risk.gateway import schema
 from risk.gateway.audit import Head, link
-from risk.gateway.reads import Found, Reads
+from risk.gateway.reads import Found
 from risk.gateway.rows import Row, words
+from risk.gateway.strategy_reads import StrategyReads
 
 
-class Journal(Reads):
+class Journal(StrategyReads):
     """One transaction: its changes, their records, and the questions as it sees them.
 
     Args:

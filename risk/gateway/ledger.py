@@ -21,6 +21,7 @@ from risk.gateway import schema
 from risk.gateway.audit import START, Anchor, AnchorFailed, Head, Mark
 from risk.gateway.reads import Found, Reads
 from risk.gateway.storage import PATIENCE_S, LedgerFailed, StaleEpoch, Storage
+from risk.gateway.strategy_reads import StrategyReads
 from risk.gateway.writer import Writer
 
 _MIGRATION_LOCK = 0x7E2C37  # an advisory lock of PostgreSQL: any number that nobody else uses
@@ -28,7 +29,7 @@ _MIGRATION_LOCK = 0x7E2C37  # an advisory lock of PostgreSQL: any number that no
 code_version = cache(commit)  # asked of git, which takes longer than a transaction
 
 
-class Ledger(Reads):
+class Ledger(StrategyReads):
     """A ledger and its anchor.
 
     Args:

@@ -225,6 +225,11 @@ class Observer:
         """Return the session that the calendar has on the day of a time."""
         return self._market.hours(at)
 
+    def previous(self, at: datetime) -> date | None:
+        """Return the last session that was completed at a time."""
+        found = self._market.previous(at)
+        return None if found is None else found[0]
+
     def _skew(self, clock: BrokerClock | None) -> Decimal | None:
         if clock is None:
             return None

@@ -192,6 +192,58 @@ rebalances = Table(
     sqlite_strict=True,
 )
 
+days = Table(
+    "days",
+    metadata,
+    Column("session", Text, primary_key=True),
+    _text("equity"),
+    _text("cash"),
+    _text("peak"),
+    Column("losing_days", COUNTER, nullable=False),
+    Column("stopped", COUNTER, nullable=False),
+    _text("exposure"),
+    _text("volatility"),
+    _maybe("model"),
+    sqlite_strict=True,
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    _text("shares"),
+    _text("entry"),
+    _text("peak"),
+    Column("age", COUNTER, nullable=False),
+    Column("barred", COUNTER, nullable=False),
+    sqlite_strict=True,
+)
+
+ramps = Table(
+    "ramps",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("stage", COUNTER, nullable=False),
+    Column("sessions", COUNTER, nullable=False),
+    _text("actor"),
+    _text("at"),
+    sqlite_strict=True,
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("base"),
+    _text("limits"),
+    _text("actor"),
+    _text("at"),
+    _text("signatures"),
+    _maybe("effective"),
+    _text("state"),
+    sqlite_strict=True,
+)
+
 latch = Table(
     "latch",
     metadata,
@@ -248,6 +300,10 @@ AUDITED = (
     regimes,
     performance,
     rebalances,
+    days,
+    holdings,
+    ramps,
+    proposals,
     latch,
     limits,
 )

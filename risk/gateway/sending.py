@@ -16,7 +16,8 @@ from risk.gateway.quality import arrival_of
 from risk.gateway.records import TERMINAL, OrderRequest, OrderState, Side
 from risk.gateway.replay import order_record, state_record
 from risk.gateway.state import GatewayState, ProposedOrder
-from risk.gateway.stored import DecisionState, StoredDecision, StoredOrder
+from risk.gateway.stored import EXITS, DecisionState, StoredDecision, StoredOrder
+from risk.gateway.strategist import Strategist
 from risk.gateway.submission import codes
 from risk.gateway.verdict import Effect, Verdict
 from risk.gateway.verify import VERDICT
@@ -40,6 +41,7 @@ class Sender:
         limits: in force.
         execution: how orders are placed.
         clock: UTC, the one that sessions follow.
+        strategist: with the ramp of each policy; None where nothing is ramped.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class Sender:
         limits: LimitsInForce,
         execution: ExecutionSettings,
         clock: Callable[[], datetime],
+        strategist: Strategist | None,
     ) -> None:
         self._ledger, self._epoch, self._observer = ledger, epoch, observer
         self._courier, self._limits = courier, limits
-        self._execution, self._clock = execution, clock
+        self._execution, self._clock, self._strategist = execution, clock, strategist
 
     def follow(self) -> None:
         """Ask the broker about every order that it has or may have."""
@@ -121,6 +124,10 @@ class Sender:
         state = self._observer.look(
             self._limits.now, stored.decision, stored.received_at, sending=order.symbol
         )
+        if stored.mode == EXITS:
+            state = replace(state, reducing=True)
+        elif self._strategist is not None:
+            state = self._strategist.ramped(state, stored.decision.model_sha256)
         if order.state is OrderState.unknown:  # it may be out already: only the same id is safe
             state = replace(
                 state, used_ids=(state.used_ids or frozenset()) - {order.client_order_id}

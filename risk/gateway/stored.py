@@ -8,6 +8,9 @@ from enum import Enum
 
 from risk.gateway.records import Account, Decision, OrderState, Side
 
+DRY_RUN = "dry_run"  # mode of a decision that moves nothing
+EXITS = "exits"  # mode of the gateway's own decisions, which only reduce what is held
+
 _S = OrderState
 BROKER_SAYS = frozenset({_S.working, _S.filled, _S.partly_done, _S.cancelled, _S.expired})
 

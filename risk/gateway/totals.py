@@ -10,6 +10,8 @@ from risk.gateway.reads import traded_notional
 from risk.gateway.records import OrderState
 from risk.gateway.rows import session_of
 from risk.gateway.stored import (
+    DRY_RUN,
+    EXITS,
     DayTotals,
     DecisionState,
     Latch,
@@ -21,7 +23,6 @@ from risk.gateway.stored import (
 READS_KEPT = 10  # snapshots of the account
 DECISIONS_BACK = timedelta(days=9)  # for the last decision that was followed, holidays included
 WEEK = timedelta(days=6)
-DRY_RUN = "dry_run"
 FOLLOWED = frozenset({DecisionState.accepted, DecisionState.done})
 BAD = frozenset({DecisionState.refused, DecisionState.failed})
 
@@ -125,7 +126,7 @@ def failures(decisions: Sequence[StoredDecision], session: date, latch: Latch) -
     for stored in reversed(decisions):
         if stored.session != session or (latch.at is not None and stored.received_at <= latch.at):
             break
-        if stored.mode == DRY_RUN:  # nobody wanted anything of it
+        if stored.mode in (DRY_RUN, EXITS):  # nobody wanted anything of it
             continue
         if stored.state not in BAD:
             break
@@ -136,6 +137,6 @@ def failures(decisions: Sequence[StoredDecision], session: date, latch: Latch) -
 def last_weights(decisions: Sequence[StoredDecision]) -> Mapping[str, Decimal]:
     """Return the weights of the last decision that was followed; a rehearsal moves nothing."""
     for stored in reversed(decisions):
-        if stored.state in FOLLOWED and stored.mode != DRY_RUN:
+        if stored.state in FOLLOWED and stored.mode not in (DRY_RUN, EXITS):
             return stored.decision.weights
     return {}

@@ -10,7 +10,6 @@ from sqlalchemy import Table, delete, insert, select
 
 from risk.gateway import schema
 from risk.gateway.canonical import canonical, moment, number
-from risk.gateway.journal import Journal
 from risk.gateway.records import TERMINAL, Account, Activity, Decision, Fill, OrderState, Side
 from risk.gateway.rows import (
     ARMED,
@@ -23,7 +22,6 @@ from risk.gateway.rows import (
     decision_row,
     fill_row,
     order_row,
-    to_activity,
     to_fill,
     to_order,
     words,
@@ -36,6 +34,7 @@ from risk.gateway.stored import (
     PermitRow,
     StoredOrder,
 )
+from risk.gateway.strategy_writer import StrategyWriter
 
 
 class Halted(Exception):
@@ -46,7 +45,7 @@ class Conflict(ValueError):
     """Something is known under the same id with other contents."""
 
 
-class Writer(Journal):
+class Writer(StrategyWriter):
     """The changes of one transaction, and the questions as it sees them.
 
     Every method raises `LedgerFailed` where the database fails; nothing of the transaction is kept
