@@ -56,6 +56,7 @@ Weights = Annotated[
     dict[Symbol, Money],
     Field(max_length=MAX_NAMES, json_schema_extra={"propertyNames": {"pattern": SYMBOL}}),
 ]
+Pair = Annotated[tuple[str, ...], Field(min_length=2, max_length=2)]
 _NAMED: JsonDict = {"propertyNames": {"pattern": NAME}}
 Json = dict[str, Any]  # of bounded size and depth, by the guard; nothing reads it
 
@@ -204,9 +205,9 @@ class ReconcileAnswer(Strict):
 
     at: datetime
     clean: bool
-    drifted: dict[str, tuple[str, str]]  # shares by our books, shares at the broker
+    drifted: dict[str, Pair]  # shares by our books, shares at the broker
     foreign: list[str]
-    cash: tuple[str, str] | None  # by our books, at the broker
+    cash: Pair | None  # by our books, at the broker
 
 
 class LimitsAnswer(Strict):
