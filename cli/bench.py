@@ -37,6 +37,7 @@ class Bench:
         self.processes = config.processes
         self.device = _device(config.device)
         self.serving, self.trained = config.serving, _trained(config.policy)
+        self.limits, self.execution = config.gateway, config.execution
         self.configuration: Configuration = config.configuration()
 
     @cached_property
@@ -156,6 +157,13 @@ def _encoding(bench: Bench) -> Result:
     return encoding.run(bench.society, bench.repeats)
 
 
+def _gateway(bench: Bench) -> Result:
+    from benchmarks import gateway
+
+    config = bench.configuration
+    return gateway.run(bench.limits, bench.execution, config.market, config.quality)
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
@@ -181,6 +189,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         _parity,
         apart=True,
         cpu=True,
+    ),
+    "gateway": Benchmark(
+        "verdicts, durable baskets, the audit's walk, a start after a kill", _gateway, cpu=True
     ),
     "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
     "equal_steps": Benchmark(

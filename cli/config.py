@@ -1,6 +1,7 @@
 """The root schemas of the verbs."""
 
 from dataclasses import dataclass, fields
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,6 +12,7 @@ import training.config
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from brokers.exchange.settings import ExchangeSettings
 from cli import account_config
+from envs.fitted_costs import Doubt
 from envs.make import register_schemas
 from market.errors import InputError
 from serving.gateway_client import Mode
@@ -72,6 +74,8 @@ class BenchConfig(TrainingConfig):
     """The root of `conf/bench.yaml`."""
 
     serving: Any = MISSING  # ServingSettings
+    gateway: Any = MISSING  # GatewayLimits
+    execution: Any = MISSING  # ExecutionSettings
     policy: Any = None  # ArtefactPolicy | ChampionPolicy; None is one that learned nothing
     subverb: str = MISSING  # the benchmark, as it was typed
     repeats: int = MISSING  # timed runs of each piece of work, >= 1
@@ -210,6 +214,27 @@ class PromoteConfig:
 
 
 @dataclass(slots=True)
+class CostsConfig:
+    """The root of `conf/costs.yaml`."""
+
+    env: Any = MISSING  # EnvSettings: its costs are the model to start from
+    control: Any = MISSING  # ControlSettings: of the account whose fills are read
+    doubt: Doubt = MISSING
+    least_trades: int = MISSING  # for a fit, >= 3
+    since: str | None = MISSING  # session, ISO date, of the first trade; null is all
+    out: str = MISSING  # JSON file
+
+    def __post_init__(self) -> None:
+        if self.least_trades < 3:
+            raise ValueError(f"least_trades must be at least 3, was {self.least_trades}")
+        if self.since is not None:
+            try:
+                date.fromisoformat(self.since)
+            except ValueError:
+                raise ValueError(f"since must be a date, YYYY-MM-DD, was {self.since}") from None
+
+
+@dataclass(slots=True)
 class PaperExchangeConfig:
     """The root of `conf/paper_exchange.yaml`."""
 
@@ -246,4 +271,5 @@ def register() -> None:
     store.store(name="serve_schema", node=ServeConfig)
     store.store(name="allocate_schema", node=AllocateConfig)
     store.store(name="rebalance_schema", node=RebalanceConfig)
+    store.store(name="costs_schema", node=CostsConfig)
     store.store(name="paper_exchange_schema", node=PaperExchangeConfig)
