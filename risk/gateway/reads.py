@@ -28,6 +28,7 @@ from risk.gateway.rows import (
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import (
     Arrival,
+    DecisionState,
     Latch,
     Performance,
     PermitRow,
@@ -88,6 +89,12 @@ class Reads:
         """Return the decisions that were received in the sessions [first, last], oldest first."""
         table = schema.decisions
         asked = select(table).where(_between(table.c.session, first, last))
+        return self._all(to_decision, asked.order_by(table.c.received_at))
+
+    def accepted(self) -> list[StoredDecision]:
+        """Return the decisions whose orders have not all ended, of any age, oldest first."""
+        table = schema.decisions
+        asked = select(table).where(table.c.state == DecisionState.accepted.value)
         return self._all(to_decision, asked.order_by(table.c.received_at))
 
     def order(self, client_order_id: str) -> StoredOrder | None:

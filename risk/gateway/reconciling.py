@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.bookkeeping import BrokerBooks, book_activities, open_cash, take_over
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.courier import Courier
@@ -87,23 +88,23 @@ class Reconciler:
         """
         try:
             first = self._ledger.last_account() is None
-            new = self._courier.book_fills(self._clock() - FILLS_BACK)
+            new = self._courier.book_fills(self._seen() - FILLS_BACK)
             books = self._open(self._read(), first)
             if self._surprises(books):
                 # Filled between two of the questions, or something happened to the account.
-                new += self._courier.book_fills(self._clock() - FILLS_BACK)
+                new += self._courier.book_fills(self._seen() - FILLS_BACK)
                 self._book(self._activities())
                 books = self._read()
             strange = tuple(fill for fill in new if not first and not self._explained(fill))
             foreign = self._foreign()
         except BrokerError as error:
-            logger.warning("not reconciled: %s", error)
+            alarm(Alarm.not_reconciled, str(error))
             return Reconciliation(self._clock(), {}, frozenset(), known=False)
         with self._ledger.writing(self._epoch) as writer:
             writer.add_account(books.account, self._clock())
         drifted, cash = self._told = self._differences(books)
         if cash:
-            logger.warning("cash differs by %s from what fills and activities explain", cash)
+            alarm(Alarm.cash_differs, f"by {cash}")
         self._memory.reconciled_at = at = self._clock()
         self._memory.drifted, self._memory.foreign = frozenset(drifted), foreign
         theirs = books.account.cash
@@ -116,7 +117,7 @@ class Reconciler:
             BrokerError: if the broker cannot be read.
             LedgerFailed, StaleEpoch: if it could not be made durable; the old books stand then.
         """
-        self._courier.book_fills(self._clock() - FILLS_BACK)
+        self._courier.book_fills(self._seen() - FILLS_BACK)
         books, activities = self._read(), self._activities()
         drifted, cash = self._differences(books)
         with self._ledger.writing(self._epoch) as writer:
@@ -129,7 +130,12 @@ class Reconciler:
         return BrokerBooks.of(self._broker.account(), self._broker.positions())
 
     def _activities(self) -> tuple[Activity, ...]:
-        return tuple(self._broker.activities((self._clock() - ACTIVITIES_BACK).date()))
+        return tuple(self._broker.activities((self._seen() - ACTIVITIES_BACK).date()))
+
+    def _seen(self) -> datetime:
+        """Return up to when all is booked: a gateway may have been away for longer than days."""
+        now, last = self._clock(), self._ledger.last_account()
+        return now if last is None else min(now, last.at)
 
     def _open(self, books: BrokerBooks, first: bool) -> BrokerBooks:
         """Begin our books with the broker's where they have not begun."""

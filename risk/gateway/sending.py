@@ -1,7 +1,7 @@
 """Durable orders on their way: followed at the broker, judged once more, sent, ended."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -75,8 +75,8 @@ class Sender:
 
     def advance(self) -> None:
         """Send what may be sent now of every accepted decision."""
-        for stored, orders in self._open_decisions():
-            self._advance(stored, orders)
+        for stored in self._ledger.accepted():
+            self._advance(stored, self._ledger.orders(decision_id=stored.decision.id))
 
     def _is_over(self, order: StoredOrder) -> bool:
         """Return whether the session is over in which an order had to end."""
@@ -87,16 +87,6 @@ class Sender:
         """Return the end of the session in which a decision was accepted: its slices may use it."""
         hours = self._observer.hours(stored.received_at)
         return stored.decision.expires_at if hours is None else hours.close
-
-    def _open_decisions(self) -> Iterable[tuple[StoredDecision, list[StoredOrder]]]:
-        """Return the accepted decisions with orders that have not ended."""
-        by_decision: dict[str, list[StoredOrder]] = {}
-        for order in self._ledger.recent_orders(self._clock()):
-            by_decision.setdefault(order.decision_id, []).append(order)
-        for decision_id, orders in by_decision.items():
-            stored = self._ledger.decision(decision_id)
-            if stored is not None and stored.state is DecisionState.accepted:
-                yield stored, orders
 
     def _advance(self, stored: StoredDecision, orders: Sequence[StoredOrder]) -> None:
         """Send what may be sent of one decision: sells first, buys once the sells have ended."""
