@@ -12,26 +12,27 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import requests
 
-from brokers.alpaca import AlpacaBroker
 from brokers.exchange.exchange import Exchange
 from brokers.exchange.serve import application, running
 from brokers.exchange.settings import ClockMode, ExchangeSettings
-from brokers.settings import AlpacaSettings, Keys
+from cli.account import parts
+from cli.account_config import register
 from market.bars import Bars
+from market.compose import CONF
 from risk.access.refusals import App
 from risk.access.settings import GuardSettings
 from risk.access.tokens import Role, Tokens
-from risk.gateway.execution import ExecutionSettings, Schedule
-from risk.gateway.limits import GatewayLimits
+from risk.breakers import BreakerRules
+from risk.exits import ExitRules
 from risk.gateway.listening import address, listening_socket, serve
-from risk.gateway.market_facts import BarsSource
 from risk.gateway.process import Parts, Running
 from risk.gateway.service import make_app
-from risk.gateway.settings import ClockKind, ControlSettings, PermitKind, ServiceSettings
 from risk.gateway.stored import StoredDecision
+from risk.gateway.strategy import StrategyRules
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
 HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
@@ -64,12 +65,11 @@ class House:
     """The service of a gateway, the gateway itself, and the exchange behind it."""
 
     url: str
-    broker: AlpacaBroker
+    parts: Parts
     running: Running
     app: App
     account: str
     folder: Path
-    source: BarsSource
     names: tuple[str, ...]
     open_app: Callable[..., App] = field(repr=False)
 
@@ -133,8 +133,8 @@ class House:
         self, decision_id: str | None = None, mode: str = "paper", **weights: str
     ) -> dict[str, Any]:
         """Return a decision of the last close, of two agents that agree."""
-        now = self.broker.clock().now
-        previous, hours = self.source.previous(now), self.source.hours(now)
+        now, market = self.parts.broker.clock().now, self.parts.market
+        previous, hours = market.previous(now), market.hours(now)
         assert previous is not None and hours is not None
         book = weights | {"CASH": str(1 - sum(map(Decimal, weights.values())))}
         agent = {
@@ -192,14 +192,18 @@ class House:
 
 
 @pytest.fixture
-def open_house(bars: Bars, limits: GatewayLimits, tmp_path: Path) -> Iterator[Callable[..., House]]:
+def open_house(
+    bars: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., House]]:
     """Open an exchange and an armed gateway over it, whose thread rests without an interval."""
+    monkeypatch.setenv("TERCET_PAPER_KEY_ID", KEY)
+    monkeypatch.setenv("TERCET_PAPER_SECRET_KEY", SECRET)
     with ExitStack() as stack:
 
         def opened(interval_s: float | None = None, **changed: Any) -> House:
             folder = tmp_path / secrets.token_hex(4)
             folder.mkdir()
-            return _house(stack, folder, bars, replace(limits, **changed), interval_s)
+            return _house(stack, folder, bars, changed, interval_s)
 
         yield opened
 
@@ -209,8 +213,16 @@ def house(open_house: Callable[..., House]) -> House:
     return open_house()
 
 
+UNBOUND = StrategyRules(
+    exits=ExitRules(None, None, None, None, None),
+    breakers=BreakerRules(None, None, None, None, None, None),
+    max_sector="1", max_top3="1", max_correlation="0.99", max_correlated="1", ramp=["1"],
+    ramp_sessions=1, exits_before_close_s=3600,
+)  # fmt: skip
+
+
 def _house(
-    stack: ExitStack, folder: Path, bars: Bars, limits: GatewayLimits, interval_s: float | None
+    stack: ExitStack, folder: Path, bars: Bars, limits: dict[str, Any], interval_s: float | None
 ) -> House:
     settings = ExchangeSettings(
         key=KEY, secret=SECRET, cash=100_000.0, multiplier=1, clock=ClockMode.driven,
@@ -224,23 +236,8 @@ def _house(
         f"{url}/v2/account/configurations", json={"no_shorting": True}, headers=HEADERS, timeout=30
     )
     assert configured.ok, configured.text
-    broker = AlpacaBroker(AlpacaSettings(url, url, "K", "S", 2.0, 5.0), Keys(KEY, SECRET))
-    control = ControlSettings(
-        f"sqlite:///{folder / 'ledger.sqlite'}", str(folder / "anchor"), str(folder / "HALT"),
-        PermitKind.ledger, None,
-    )  # fmt: skip
-    service = ServiceSettings(
-        host="127.0.0.1", port=0, tokens=None, clock=ClockKind.broker, auto_arm=True,
-        supervise=False, interval_s=interval_s or 30.0, models=[MODEL], allowed=None, restricted=[],
-        ramp="1", permit_s=30.0, renew_s=5.0, web=UNCOUNTED,
-    )  # fmt: skip
-    execution = ExecutionSettings(
-        limit_offset="0.002", drift_band="0.002", min_notional="10", slice_adv="0.005",
-        slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
-    )  # fmt: skip
-    source = BarsSource(lambda: bars, lambda: "1", "XNYS", 1e9, 0.99)
-    names = frozenset(bars.symbols)
-    found = Running(Parts(broker, control, service, limits, execution, source, names))
+    own = parts(_config(url, folder, interval_s))
+    found = Running(replace(own, limits=replace(own.limits, **limits)))
     found.start()
     stack.callback(found.stop)
     if interval_s is None:  # nothing happens but what a test does
@@ -252,9 +249,34 @@ def _house(
     def open_app(extra: dict[str, Role] | None = None, **settings: Any) -> App:
         return make_app(found, Tokens(tokens | (extra or {})), replace(UNCOUNTED, **settings))
 
-    return House(
-        url, broker, found, open_app(), broker.account().id, folder, source, bars.symbols, open_app
-    )
+    account = own.broker.account().id
+    return House(url, own, found, open_app(), account, folder, bars.symbols, open_app)
+
+
+def _config(url: str, folder: Path, interval_s: float | None) -> Any:
+    """Return the configuration of the command, over a market of its own."""
+    register()
+    words = [
+        "subverb=''",
+        f"broker.trading_url={url}",
+        f"broker.data_url={url}",
+        f"control.ledger=sqlite:///{folder / 'ledger.sqlite'}",
+        f"control.anchor={folder / 'anchor'}",
+        f"control.halt_file={folder / 'HALT'}",
+        "market=synthetic",
+        "market.assets=5",
+        "market.first=2023-01-03",
+        "market.sessions=250",
+        "market.assumed_adv=1e9",
+        "strategy.ramp=['1']",
+        "service.clock=broker",
+        "service.auto_arm=true",
+        f"service.interval_s={interval_s or 30.0}",
+        f"service.models=[{MODEL}]",
+    ]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("gateway", words)
+    return hydra.utils.instantiate(composed, _convert_="object")
 
 
 @pytest.fixture
