@@ -115,6 +115,8 @@ class Gateway:
             self.reconcile()
             self._roll()
             self._stop_if_tripped()
+            if self._ledger.latch().tripped:
+                self._sender.withdraw("the latch has tripped")
             self._leave_positions()
             self._sender.advance()
 

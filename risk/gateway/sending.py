@@ -78,6 +78,18 @@ class Sender:
         for stored in self._ledger.accepted():
             self._advance(stored, self._ledger.orders(decision_id=stored.decision.id))
 
+    def withdraw(self, why: str) -> None:
+        """Drop what was not sent, and ask for the end of every order of ours that the broker has.
+
+        An order that was on its way while all were cancelled arrives after that, and whoever arms
+        again wants none of the decisions from before.
+        """
+        for order in self._ledger.orders(states=(OrderState.intent, OrderState.working)):
+            if order.state is OrderState.intent:
+                self._courier.drop(order, why)
+            else:
+                self._courier.cancel(order)
+
     def _is_over(self, order: StoredOrder) -> bool:
         """Return whether the session is over in which an order had to end."""
         stored = self._ledger.decision(order.decision_id)
