@@ -51,7 +51,7 @@ def main() -> None:
             _service(
                 folder, "gateway", "gateway", *words, f"broker.trading_url={exchange}",
                 f"broker.data_url={exchange}", f"service.models=[{model}]", "service.port=0",
-                "service.clock=broker", "service.auto_arm=true", "service.ramp='1'",
+                "service.clock=broker", "service.auto_arm=true", "strategy.ramp=['1']",
                 "service.interval_s=0.3", "service.renew_s=0.5",
             )
         )  # fmt: skip

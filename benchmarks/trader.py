@@ -111,7 +111,7 @@ class Trader:
         self._epoch = self._ledger.acquire("benchmark")
         self._permit = LedgerPermit(self._ledger)
         names = frozenset(desk.bars.symbols)
-        permissions = Permissions(names, frozenset(), frozenset({MODEL}), ramp=Decimal(1))
+        permissions = Permissions(names, frozenset(), frozenset({MODEL}))
         self._observer = Observer(
             desk.broker, self._ledger, self._epoch, desk.source, self._permit,
             HaltFile(folder / "HALT"), permissions, Memory(), self._time, None,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 from benchmarks.crashes.points import Trap, TrappedLedger
@@ -107,9 +106,7 @@ def _gateway(
     clock: Callable[[], datetime],
 ) -> Gateway:
     same = facts()
-    names = Permissions(
-        frozenset(same.bars.symbols), frozenset(), frozenset({MODEL}), ramp=Decimal(1)
-    )
+    names = Permissions(frozenset(same.bars.symbols), frozenset(), frozenset({MODEL}))
     halt_file = HaltFile(birth.venue.folder / "HALT")
     observer = Observer(
         birth.broker, ledger, epoch, same.source, permit, halt_file, names, Memory(), clock, clock

@@ -32,7 +32,7 @@ EXECUTION = ExecutionSettings(
     slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
 )  # fmt: skip
 SOURCE = BarsSource(lambda: BARS, lambda: "1", CALENDAR, 1e9, 0.99)
-NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}), ramp=Decimal(1))
+NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}))
 
 Result = TypeVar("Result")
 Sending = Callable[[PreparedRequest], None]

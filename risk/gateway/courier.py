@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.bookkeeping import book_fill
 from risk.gateway.broker import (
     Broker,
@@ -31,10 +31,8 @@ from risk.gateway.records import (
     Fill,
     OrderRequest,
     OrderState,
-    Side,
 )
 from risk.gateway.stored import Arrival, StoredOrder
-from risk.gateway.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +102,7 @@ class Courier:
         except DuplicateId as error:
             return self._look_up(order, str(error))
         except Unauthorised as error:
-            self._trip(f"the broker does not know the keys any more: {error}")
+            self._trip(Alarm.keys_refused, f"the broker does not know the keys any more: {error}")
             self._move(order, OrderState.unknown, detail=str(error))
             return Attempt(Sent.unknown, None, str(error))
         except Refused as error:
@@ -137,7 +135,7 @@ class Courier:
         if found:
             self._adopt(order, found[0])
             return Attempt(Sent.known, None, found[0].status.value)
-        logger.critical("order %s never appeared at the broker", order.client_order_id)
+        alarm(Alarm.order_lost, f"{order.client_order_id}: {order.side.value} {order.symbol}")
         why = "never found at the broker until after its session: a person should look"
         self._move(order, OrderState.expired, detail=why)
         return Attempt(Sent.known, None, why)
@@ -229,7 +227,8 @@ class Courier:
     def _adopt(self, order: StoredOrder, found: BrokerOrder, ack_ms: int | None = None) -> None:
         """Take the broker's truth, also where it is not what we asked for."""
         if not _is_ours(order, found):
-            self._trip(f"order {order.client_order_id} is another one at the broker: {found}")
+            what = f"order {order.client_order_id} is another one at the broker: {found}"
+            self._trip(Alarm.strange_order, what)
         state = state_of(found)
         with self._ledger.writing(self._epoch) as writer:
             now = writer.order(order.client_order_id)
@@ -248,8 +247,8 @@ class Courier:
         with self._ledger.writing(self._epoch) as writer:
             writer.set_order(order.client_order_id, state, at=self._clock(), detail=detail)
 
-    def _trip(self, reason: str) -> None:
-        logger.critical("%s", reason)
+    def _trip(self, kind: Alarm, reason: str) -> None:
+        alarm(kind, reason)
         self._ledger.trip(reason, "gateway", self._clock())
 
 
@@ -270,14 +269,3 @@ def _is_ours(order: StoredOrder, found: BrokerOrder) -> bool:
     asked = (order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price)
     has = (found.client_order_id, found.symbol, found.side, found.quantity, found.limit_price)
     return asked == has
-
-
-def _booked(writer: Writer, fill: Fill) -> bool:
-    """Book one execution on its order and on the positions; False if it was known."""
-    new = writer.add_fill(fill)
-    if new:
-        held = writer.positions()
-        signed = fill.quantity if fill.side is Side.buy else -fill.quantity
-        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + signed
-        writer.set_positions(held)
-    return new

@@ -5,7 +5,6 @@ anywhere: `recover` and `step` go on from what the ledger says. Nothing here dec
 allowed; `risk.checks` does. One thread at a time: every method takes the same turn.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -25,14 +24,14 @@ from risk.gateway.reconciling import Reconciler, Reconciliation
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.replay import judged_again
 from risk.gateway.sending import ALIVE, Sender
+from risk.gateway.signing import Persons
 from risk.gateway.stored import Latch
 from risk.gateway.strategist import Strategist
+from risk.gateway.strategy_reads import Proposal, Ramp
 from risk.gateway.submission import Answer, Mode, Submission
 from risk.gateway.verdict import Verdict
 
 __all__ = ["Answer", "Gateway", "Mode", "Reconciliation", "judged_again", "keep_limits"]
-
-logger = logging.getLogger(__name__)
 
 EXITS_AGAIN = timedelta(minutes=1)  # after exits that were not possible
 
@@ -49,6 +48,7 @@ class Gateway:
         execution: how orders are placed.
         clock: UTC, the one that sessions follow.
         strategist: with the strategy's rules; None where only the controls hold.
+        persons: who may sign for looser limits.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Gateway:
         execution: ExecutionSettings,
         clock: Callable[[], datetime],
         strategist: Strategist | None = None,
+        persons: Persons | None = None,
     ) -> None:
         self._broker, self._ledger, self._epoch = broker, ledger, epoch
         self._observer, self._clock = observer, clock
-        self._limits = LimitsInForce(ledger, epoch, limits)
+        self._limits = LimitsInForce(ledger, epoch, limits, persons or {})
         self._courier = courier = Courier(broker, ledger, epoch, clock)
         self._reconciler = Reconciler(broker, ledger, epoch, courier, observer.memory, clock)
         self._submission = Submission(
@@ -74,6 +75,7 @@ class Gateway:
             ledger, epoch, observer, courier, self._limits, execution, clock, strategist
         )
         self._strategist = strategist
+        self._told = 0  # id of the last trip that was told
         self._exits_at: datetime | None = None  # when exits are looked for again; None is now
         self._turn = threading.RLock()
 
@@ -114,8 +116,10 @@ class Gateway:
             self._sender.follow()
             self.reconcile()
             self._roll()
+            now = self._clock()
+            self._limits.begin_session(now, self._observer.hours(now))
             self._stop_if_tripped()
-            if self._ledger.latch().tripped:
+            if self._tell_of_trip():
                 self._sender.withdraw("the latch has tripped")
             self._leave_positions()
             self._sender.advance()
@@ -135,6 +139,7 @@ class Gateway:
                 seen = ", ".join(
                     f"{one.side.value} {one.quantity} {one.symbol}" for one in found.strange
                 )
+                alarm(Alarm.strange_fills, seen)
                 self.kill(f"executions that no decision explains: {seen}", "gateway")
             return found
 
@@ -228,11 +233,56 @@ class Gateway:
         with self._turn:
             return self._limits.tighten(limits, actor, self._clock())
 
+    def propose(self, limits: GatewayLimits, actor: str) -> Proposal:
+        """Keep limits that allow more than those in force, for persons to sign.
+
+        Raises:
+            InputError: if they allow nothing more, or too many proposals wait.
+            LedgerFailed, StaleEpoch: if it could not be made durable.
+        """
+        with self._turn:
+            return self._limits.propose(limits, actor, self._clock())
+
+    def sign(self, proposal_id: str, person: str, signature: str) -> Proposal:
+        """Add a person's signature; with enough of them the next session has the new limits.
+
+        Raises:
+            InputError: if proposal or person is not known, the signature does not hold, or the
+                proposal is void.
+            LedgerFailed, StaleEpoch: if it could not be made durable.
+        """
+        with self._turn:
+            return self._limits.sign(proposal_id, person, signature, self._clock())
+
+    def text_of(self, proposal: Proposal) -> str:
+        """Return what persons sign of a proposal."""
+        return self._limits.text(proposal)
+
+    def set_stage(self, model: str, stage: int, actor: str) -> Ramp:
+        """Move a policy to a stage of the capital ramp because a person wants it.
+
+        Raises:
+            InputError: if there is no such stage, or it is more than one up.
+            LedgerFailed, StaleEpoch: if it could not be made durable.
+        """
+        if self._strategist is None:
+            raise InputError("this gateway has no strategy, and so no ramp")
+        with self._turn:
+            return self._strategist.set_stage(model, stage, actor)
+
     def _cancel_all(self) -> None:
         try:
             self._broker.cancel_all()
         except BrokerError as error:
-            logger.critical("cancel-all failed: %s", error)
+            alarm(Alarm.cancel_failed, str(error))
+
+    def _tell_of_trip(self) -> bool:
+        """Return whether the latch has tripped; the alarm is raised once for every trip."""
+        latch = self._ledger.latch()
+        if latch.tripped and latch.id != self._told:
+            self._told = latch.id
+            alarm(Alarm.tripped, f"{latch.reason} ({latch.actor})")
+        return latch.tripped
 
     def _roll(self) -> None:
         """Keep the last close, if it is not kept yet; a broker that fails is asked again."""

@@ -65,13 +65,11 @@ class Permissions:
         allowed: names that may be traded.
         restricted: names that may not, whoever allows them.
         models: sha256 of the artefacts that may be followed.
-        ramp: share of NAV that the policy may have invested, in (0, 1].
     """
 
     allowed: frozenset[str]
     restricted: frozenset[str]
     models: frozenset[str]
-    ramp: Decimal
 
 
 @dataclass(slots=True)
@@ -218,7 +216,7 @@ class Observer:
                 None if totals.decision is None else totals.decision.decision.body_sha256
             ),
             received_at=received_at,
-            ramp=self._permissions.ramp,
+            ramp=Decimal(1),  # the strategist lowers it for a young policy
         )
 
     def hours(self, at: datetime) -> SessionHours | None:

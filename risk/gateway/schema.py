@@ -239,7 +239,7 @@ proposals = Table(
     _text("actor"),
     _text("at"),
     _text("signatures"),
-    _maybe("effective"),
+    _maybe("signed_in"),
     _text("state"),
     sqlite_strict=True,
 )

@@ -23,14 +23,15 @@ from risk.access.routes import PAGES, Route
 from risk.access.settings import GuardSettings
 from risk.access.strict import Strict, plain, strict
 from risk.access.tokens import Role, Tokens
+from risk.gateway import governing
 from risk.gateway.broker import BrokerError
+from risk.gateway.decision_answer import DecisionAnswer, to_answer
 from risk.gateway.engine import judged_again
 from risk.gateway.front import Front
 from risk.gateway.limits import limits_from_record
 from risk.gateway.messages import (
     AcceptRequest,
     ArmRequest,
-    DecisionAnswer,
     DecisionRequest,
     HealthAnswer,
     KillRequest,
@@ -40,7 +41,6 @@ from risk.gateway.messages import (
     ReconcileAnswer,
     StateAnswer,
     VerifyAnswer,
-    to_answer,
     to_decision,
 )
 from risk.gateway.permit import Permit
@@ -65,6 +65,7 @@ ROUTES = (
     Route("POST", "/v1/accept", Role.admin, body=True, conflicts=True),
     Route("GET", "/v1/limits", Role.read),
     Route("POST", "/v1/limits", Role.admin, body=True, conflicts=True),
+    *governing.ROUTES,
     Route("GET", "/v1/audit/verify", Role.admin),
     Route("GET", "/healthz", None),
     Route("GET", "/readyz", None),
@@ -76,6 +77,7 @@ BODIES: dict[str, type[Strict]] = {
     "/v1/arm": ArmRequest,
     "/v1/accept": AcceptRequest,
     "/v1/limits": LimitsRequest,
+    **governing.BODIES,
 }
 OPEN = [state for state in OrderState if state not in TERMINAL]
 T = TypeVar("T")
@@ -98,37 +100,37 @@ class Service:
         asked = strict(DecisionRequest, await request.body())
         gateway = self._running.gateway
         decision = to_decision(asked, gateway.limits)
-        answer = await self._done(partial(gateway.submit, decision, asked.mode))
+        answer = await self.done(partial(gateway.submit, decision, asked.mode))
         return _sent(to_answer(answer))
 
     async def decision(self, decision_id: str) -> Response:
         """Return what came of a decision so far."""
-        answer = await self._done(partial(self._running.gateway.answer, decision_id))
+        answer = await self.done(partial(self._running.gateway.answer, decision_id))
         if answer is None:
             raise NotAnswered(Reason.not_found, "there is no decision of this id")
         return _sent(to_answer(answer))
 
     async def state(self) -> Response:
         """Return what the gateway knows of itself and its account; the broker is not asked."""
-        return _sent(await self._done(self._state))
+        return _sent(await self.done(self._state))
 
     async def kill(self, request: Request) -> Response:
         """Latch, and ask for the end of every open order."""
         asked = strict(KillRequest, await request.body())
         actor = _actor(request)
-        await self._done(partial(self._running.kill, asked.reason, actor), self._urgent)
-        return _sent(await self._done(self._state, self._urgent))
+        await self.done(partial(self._running.kill, asked.reason, actor), self._urgent)
+        return _sent(await self.done(self._state, self._urgent))
 
     async def arm(self, request: Request) -> Response:
         """Arm, if nothing speaks against it and the latch is still the one that was seen."""
         asked = strict(ArmRequest, await request.body())
         actor = _actor(request)
-        await self._done(partial(self._arm, asked, actor))
-        return _sent(await self._done(self._state))
+        await self.done(partial(self._arm, asked, actor))
+        return _sent(await self.done(self._state))
 
     async def reconcile(self) -> Response:
         """Compare ledger and broker now."""
-        return _sent(_compared(await self._done(self._running.gateway.reconcile)))
+        return _sent(_compared(await self.done(self._running.gateway.reconcile)))
 
     async def accept(self, request: Request) -> Response:
         """Take the broker's shares and cash for ours, as a person wants who has looked."""
@@ -136,7 +138,7 @@ class Service:
         accept = self._running.gateway.accept
         try:
             work = partial(accept, asked.account, _actor(request), asked.reason)
-            return _sent(_compared(await self._done(work)))
+            return _sent(_compared(await self.done(work)))
         except InputError as error:
             raise NotAnswered(Reason.conflict, str(error)) from None
 
@@ -154,14 +156,14 @@ class Service:
             wanted = limits_from_record(asked.limits)
         except InputError as error:
             raise NotAnswered(Reason.invalid, str(error)) from None
-        verdict = await self._done(partial(gateway.tighten, wanted, actor))
+        verdict = await self.done(partial(gateway.tighten, wanted, actor))
         _require(verdict)
         return await self.limits()
 
     async def verify(self) -> Response:
         """Walk the whole audit chain and judge every verdict again."""
         ledger = self._running.ledger
-        found = await self._done(partial(verify, ledger, ledger.anchor, judged_again), self._single)
+        found = await self.done(partial(verify, ledger, ledger.anchor, judged_again), self._single)
         return _sent(
             VerifyAnswer(
                 ok=found.ok,
@@ -215,7 +217,7 @@ class Service:
             problem=running.problem,
         )
 
-    async def _done(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+    async def done(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Do what blocks in a thread, and name what can go wrong there."""
         try:
             return await to_thread.run_sync(work, limiter=limiter)
@@ -247,6 +249,7 @@ def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
     api.post("/v1/accept", response_model=ReconcileAnswer)(service.accept)
     api.get("/v1/limits", response_model=LimitsAnswer)(service.limits)
     api.post("/v1/limits", response_model=LimitsAnswer)(service.tighten)
+    governing.Governing(running, service.done).add_to(api)
     api.get("/v1/audit/verify", response_model=VerifyAnswer)(service.verify)
     api.get("/healthz", response_model=HealthAnswer)(service.healthz)
     api.get("/readyz", response_model=HealthAnswer)(service.readyz)

@@ -92,7 +92,7 @@ class Proposal:
         actor: who proposed them.
         at: UTC.
         signatures: person -> signature, hexadecimal.
-        effective: last session that still has the old limits; None until enough have signed.
+        signed_in: session in which enough had signed; the next one has the limits. None before.
         state: open, signed, in_force or void.
     """
 
@@ -102,7 +102,7 @@ class Proposal:
     actor: str
     at: datetime
     signatures: Mapping[str, str]
-    effective: date | None
+    signed_in: date | None
     state: str
 
 
@@ -176,7 +176,7 @@ def _to_ramp(row: Mapping[str, Any]) -> Ramp:
 
 
 def _to_proposal(row: Mapping[str, Any]) -> Proposal:
-    effective = row["effective"]
+    signed_in = row["signed_in"]
     return Proposal(
         id=row["id"],
         base=row["base"],
@@ -184,6 +184,6 @@ def _to_proposal(row: Mapping[str, Any]) -> Proposal:
         actor=row["actor"],
         at=parse_moment(row["at"]),
         signatures=json.loads(row["signatures"]),
-        effective=None if effective is None else date.fromisoformat(effective),
+        signed_in=None if signed_in is None else date.fromisoformat(signed_in),
         state=row["state"],
     )

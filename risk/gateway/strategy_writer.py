@@ -59,7 +59,7 @@ class StrategyWriter(Journal):
 
     def put_proposal(self, proposal: Proposal, actor: str) -> None:
         """Keep a proposal of limits, changed by somebody."""
-        effective = proposal.effective
+        signed_in = proposal.signed_in
         self._put(
             schema.proposals,
             {
@@ -69,7 +69,7 @@ class StrategyWriter(Journal):
                 "actor": words(proposal.actor),
                 "at": moment(proposal.at),
                 "signatures": canonical(dict(proposal.signatures)),
-                "effective": None if effective is None else effective.isoformat(),
+                "signed_in": None if signed_in is None else signed_in.isoformat(),
                 "state": proposal.state,
             },
             actor=actor,

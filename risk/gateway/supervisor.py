@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from risk.checks.judge import trips
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record
@@ -71,9 +72,10 @@ class Supervisor:
             found = (str(error),)
         except Exception as error:
             logger.exception("the supervisor failed")
+            alarm(Alarm.supervisor_failed, type(error).__name__)
             found = (f"the supervisor failed: {type(error).__name__}",)
         for reason in found:
-            logger.warning("no permit: %s", reason)
+            alarm(Alarm.no_permit, reason)
         return found
 
     def _against(self) -> tuple[str, ...]:
@@ -156,6 +158,7 @@ class Supervisor:
 
     def _stop(self, reason: str) -> None:
         """Trip, take the permit away, and cancel every order; each whatever comes of the others."""
+        alarm(Alarm.tripped, f"{reason} (supervisor)")
         acts: tuple[Callable[[], None], ...] = (
             lambda: self._ledger.trip(reason, "supervisor", self._clock()),
             self._permit.revoke,

@@ -115,7 +115,7 @@ class Place:
             "service.auto_arm=true",
             "service.interval_s=0.1",
             "service.renew_s=0.3",
-            "service.ramp='1'",
+            "strategy.ramp=['1']",
             f"service.models=[{MODEL}]",
             f"service.tokens={self.folder / 'tokens'}",
         ]

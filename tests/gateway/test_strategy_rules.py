@@ -62,7 +62,7 @@ def ruled(venue: Any, limits: Any) -> Callable[..., Strategist]:
         observer = Observer(
             venue.broker, venue.ledger, venue.epoch,
             BarsSource(load, lambda: "1", "XNYS", 1e9, 0.99), venue.permit, venue.halt_file,
-            Permissions(names, frozenset(), frozenset({MODEL}), ramp=D(1)), venue.memory, now, now,
+            Permissions(names, frozenset(), frozenset({MODEL})), venue.memory, now, now,
         )  # fmt: skip
         venue.gateway = Gateway(
             venue.broker, venue.ledger, venue.epoch, observer, limits,

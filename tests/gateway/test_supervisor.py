@@ -37,9 +37,7 @@ def watch(venue: Any, limits: GatewayLimits) -> Callable[..., Watch]:
     venue.permit.revoke()
 
     def made(**parts: Any) -> Watch:
-        names = Permissions(
-            frozenset(venue.bars.symbols), frozenset(), frozenset(), ramp=Decimal(1)
-        )
+        names = Permissions(frozenset(venue.bars.symbols), frozenset(), frozenset())
         found = {
             "broker": venue.broker,
             "ledger": venue.ledger,

@@ -153,7 +153,8 @@ def account(
             f"control.ledger=sqlite:///{tmp_path / 'ledger.sqlite'}",
             f"control.anchor={tmp_path / 'anchor'}", f"control.halt_file={tmp_path / 'HALT'}",
             "service.clock=broker", "service.auto_arm=true", "service.interval_s=0.1",
-            "service.renew_s=0.2", "service.ramp='1'", f"service.models=[{load(artefact).sha256}]",
+            "service.renew_s=0.2", "strategy.ramp=['1']",
+            f"service.models=[{load(artefact).sha256}]",
         ]  # fmt: skip
         register()
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -26,13 +26,10 @@ from market.compose import CONF
 from risk.access.refusals import App
 from risk.access.settings import GuardSettings
 from risk.access.tokens import Role, Tokens
-from risk.breakers import BreakerRules
-from risk.exits import ExitRules
 from risk.gateway.listening import address, listening_socket, serve
 from risk.gateway.process import Parts, Running
 from risk.gateway.service import make_app
 from risk.gateway.stored import StoredDecision
-from risk.gateway.strategy import StrategyRules
 
 KEY, SECRET = "key-of-the-tests", "secret-of-the-tests"
 HEADERS = {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
@@ -211,14 +208,6 @@ def open_house(
 @pytest.fixture
 def house(open_house: Callable[..., House]) -> House:
     return open_house()
-
-
-UNBOUND = StrategyRules(
-    exits=ExitRules(None, None, None, None, None),
-    breakers=BreakerRules(None, None, None, None, None, None),
-    max_sector="1", max_top3="1", max_correlation="0.99", max_correlated="1", ramp=["1"],
-    ramp_sessions=1, exits_before_close_s=3600,
-)  # fmt: skip
 
 
 def _house(

@@ -16,14 +16,30 @@ from risk.gateway import schema
 from risk.gateway.audit import START, FileAnchor
 from risk.gateway.canonical import canonical
 from risk.gateway.ledger import Ledger
-from risk.gateway.records import Account, Decision, Fill, OrderState, Side
-from risk.gateway.stored import DecisionState, StoredOrder
+from risk.gateway.records import Account, Activity, Decision, Fill, OrderState, Side
+from risk.gateway.stored import Arrival, DecisionState, StoredOrder
+from risk.gateway.strategy_reads import DayEnd, Proposal, Ramp, Tracked
 from risk.gateway.verify import verify
+from risk.gateway.writer import Writer
 
 NOW = datetime(2024, 3, 5, 15, 0, tzinfo=UTC)
 TODAY = NOW.date()
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
+
+
+def _strategy(writer: Writer) -> None:
+    """Write what the strategy's rules remember, twice, so that there are changes too."""
+    for number in (1, 2):
+        hundred, model = Decimal(100 + number), "m" * 64
+        day = DayEnd(TODAY, hundred, hundred, hundred, 0, 0, Decimal(1), Decimal("0.2"), model)
+        writer.put_day(day)
+        writer.put_tracked(Tracked("A", Decimal("1.5"), hundred, hundred, number, 0))
+        writer.put_ramp(Ramp(model, 0, number, "gateway", NOW))
+        signed = {"ada": "00" * 64} if number == 2 else {}
+        writer.put_proposal(
+            Proposal("p" * 64, "b" * 64, {"max": "2"}, "token 1", NOW, signed, None, "open"), "ada"
+        )
 
 
 @pytest.fixture
@@ -44,6 +60,11 @@ def lived_in(ledger: Ledger) -> Ledger:
         writer.set_decision("d0", DecisionState.accepted)
         writer.add_performance("balanced", TODAY, "calm", Decimal("0.01"))
         writer.log_rebalance(TODAY, "d0", {"why": "daily"}, NOW)
+        _strategy(writer)
+        writer.set_cash(Decimal(100))
+        writer.add_activity(Activity("DIV-1", "DIV", "A", Decimal(0), Decimal(3), False, TODAY))
+        first = writer.orders(decision_id="d0")[0]
+        writer.set_arrival(Arrival(first.client_order_id, NOW, Decimal(10), None, None))
         writer.put_limits(2, '{"max":"0.5"}', "person", NOW)
     ledger.trip("enough", "person", NOW)
     assert verify(ledger, ledger.anchor).problems == ()

@@ -37,7 +37,7 @@ def upgrade() -> None:
     _create(
         "proposals",
         *map(_text, ("id", "base", "limits", "actor", "at", "signatures")),
-        sa.Column("effective", sa.Text(), nullable=True),
+        sa.Column("signed_in", sa.Text(), nullable=True),
         _text("state"),
         sa.PrimaryKeyConstraint("id"),
     )
