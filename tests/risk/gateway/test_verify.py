@@ -195,7 +195,11 @@ def edit_table(draw: random.Random, tables: Tables) -> None:
 
 def remove_row(draw: random.Random, tables: Tables) -> None:
     name = draw.choice([t.name for t in schema.AUDITED if t.name not in {"decisions"}])
-    tables[name].remove(draw.choice(tables[name]))
+    gone = draw.choice(tables[name])
+    tables[name].remove(gone)
+    if name == "orders":
+        kept = [r for r in tables["arrivals"] if r["client_order_id"] != gone["client_order_id"]]
+        tables["arrivals"] = kept
 
 
 def add_row(draw: random.Random, tables: Tables) -> None:
@@ -248,8 +252,9 @@ def copied(tables: Tables) -> Tables:
 def put(ledger: Ledger, now: Tables, wanted: Tables) -> None:
     """Bring the tables to what is wanted, past all guards."""
     changed = [t for t in schema.metadata.sorted_tables if now.get(t.name) != wanted.get(t.name)]
-    if "decisions" in {table.name for table in changed}:
-        changed = [t for t in schema.metadata.sorted_tables if t in changed or t is schema.orders]
+    for parent, child in ((schema.decisions, schema.orders), (schema.orders, schema.arrivals)):
+        if parent in changed:  # what refers to it has to go first and come back after it
+            changed = [t for t in schema.metadata.sorted_tables if t in changed or t is child]
     with ledger._storage.writer.begin() as connection:
         for table in reversed(changed):
             connection.execute(delete(table))
