@@ -170,12 +170,26 @@ class GatewayAccess:
 
 
 @dataclass(slots=True)
+class ServerAccess:
+    """Where allocations are asked for, and how to be let in."""
+
+    url: str | None = MISSING  # of `tercet serve`; null allocates in this process
+    tokens: str = MISSING  # file with a token of the role allocate
+    timeout_s: float = MISSING  # for each of its answers, > 0
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0.0:
+            raise ValueError(f"server.timeout_s must be above 0, was {self.timeout_s}")
+
+
+@dataclass(slots=True)
 class RebalanceConfig(AnsweringConfig):
     """The root of `conf/rebalance.yaml`."""
 
     mode: Mode = MISSING
     account: str | None = MISSING  # id that the gateway's account must have; live needs it
     confirm: str | None = MISSING  # the same id again, for live; null asks for it
+    server: ServerAccess = MISSING
     gateway: GatewayAccess = MISSING
     poll_s: float = MISSING  # between two questions about the orders, > 0
     wait_s: float = MISSING  # for their end; the gateway goes on without us

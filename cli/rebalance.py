@@ -23,8 +23,9 @@ from risk.access.tokens import Role, token_of
 from serving.blueprint import Blueprint
 from serving.gateway_client import GatewayClient, Mode
 from serving.local import recorded_answer
-from serving.rebalance import Day, Outcome, Patience, rebalance
+from serving.rebalance import Allocate, Day, Outcome, Patience, rebalance
 from serving.rebalance_report import REPORT, executions, write
+from serving.server_client import ServerClient
 
 TEXTS = ("account", "confirm")
 NOT_DONE = frozenset({Outcome.refused, Outcome.failed, Outcome.unknown})
@@ -46,7 +47,7 @@ def main(config: RebalanceConfig) -> None:
             config.mode,
             config.account,
             plan.market.exchange,
-            lambda account, now: _allocate(plan, account, now),
+            _allocation(config, plan),
             Patience(config.poll_s, config.wait_s),
             report.write,
         )
@@ -102,6 +103,20 @@ def _require_leave(config: RebalanceConfig, ask: Callable[[str], str] | None) ->
         typed = ask(f"This trades real money. Type the account's id ({config.account}): ").strip()
     if typed != config.account:
         raise InputError("mode=live needs the account's id a second time: confirm=<id>")
+
+
+def _allocation(config: RebalanceConfig, plan: Blueprint) -> Allocate:
+    """Return what answers with the account's allocation: the server, or this process.
+
+    Raises:
+        InputError: if the server's token cannot be read.
+    """
+    server = config.server
+    if server.url is None:
+        return lambda account, now: _allocate(plan, account, now)
+    token = token_of(Path(server.tokens), Role.allocate)
+    client = ServerClient(server.url, token, server.timeout_s)
+    return lambda account, _: client.allocation(account)
 
 
 def _allocate(

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import requests
-
-from market.errors import InputError, Refused
-
-CONNECT_S = 5.0
+from serving.asking import ask
 
 
 class Mode(Enum):
@@ -20,10 +16,6 @@ class Mode(Enum):
     dry_run = "dry_run"  # judged and planned; nothing is sent
     paper = "paper"  # only where the broker itself says that no real money is in the account
     live = "live"
-
-
-class Silent(InputError):
-    """The gateway did not answer, or not in a way that says what it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,30 +53,4 @@ class GatewayClient:
         return self._ask("POST", "/v1/reconcile")
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        where = f"{self.url.rstrip('/')}{path}"
-        try:
-            answer = requests.request(
-                method,
-                where,
-                json=body,
-                headers={"Authorization": f"Bearer {self.token}"},
-                timeout=(CONNECT_S, self.timeout_s),
-                allow_redirects=False,
-            )
-            found = answer.json()
-        except (requests.RequestException, ValueError) as error:
-            raise Silent(f"no gateway answers at {where}: {type(error).__name__}") from None
-        if answer.status_code == 200 and isinstance(found, dict):
-            return found
-        reason = f"the gateway says {answer.status_code}: {_reason(found)}"
-        if answer.status_code in (401, 403):
-            raise InputError(f"{reason}; gateway.tokens must hold a token of the role allocate")
-        if answer.status_code >= 500 or answer.status_code in (200, 408, 429):
-            raise Silent(reason)
-        raise Refused(reason)
-
-
-def _reason(answer: Any) -> str:
-    """Return the words of a refusal, wherever they came from."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return str(error.get("reason", "")) if isinstance(error, dict) else "no reason in it"
+        return ask("gateway", self.url, self.token, self.timeout_s, method, path, body)

@@ -17,7 +17,8 @@ from typing import Any
 from market.calendar import last_completed, next_session, session_times
 from market.errors import InputError, Refused
 from risk.gateway.verdict import ReasonCode, Violation
-from serving.gateway_client import GatewayClient, Mode, Silent
+from serving.asking import Silent
+from serving.gateway_client import GatewayClient, Mode
 
 ENDED = frozenset({"done", "refused", "failed"})  # states of a decision that are its last
 
