@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from risk.access.errors import NotAnswered, Reason
 from risk.access.strict import SYMBOL, AccountId, Money, Session, Strict, Symbol, plain
 from risk.gateway.canonical import canonical
-from risk.gateway.engine import Answer, Mode
+from risk.gateway.engine import Mode
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.records import Decision
 
@@ -135,41 +135,6 @@ class LimitsRequest(Strict):
     limits: Annotated[dict[Name, str | int], Field(json_schema_extra=_NAMED)]
 
 
-class OrderAnswer(Strict):
-    """One order and how far it has come."""
-
-    client_order_id: str
-    symbol: str
-    side: str
-    quantity: str
-    limit_price: str | None
-    reference_price: str  # what it was planned at
-    state: str
-    filled: str
-    average_price: str | None
-    detail: str | None
-
-
-class CarriedAnswer(Strict):
-    """What today's limits leave for the next session."""
-
-    symbol: str
-    side: str
-    notional: str
-    reason: str
-
-
-class DecisionAnswer(Strict):
-    """What came of a decision so far."""
-
-    decision_id: Sha256
-    state: str
-    reasons: list[str]
-    violations: list[dict[str, str]] | None  # None where it was judged before
-    orders: list[OrderAnswer]
-    carried: list[CarriedAnswer]
-
-
 class LatchAnswer(Strict):
     """Whether trading is allowed at all."""
 
@@ -258,41 +223,6 @@ def to_decision(request: DecisionRequest, limits: GatewayLimits) -> Decision:
     )
 
 
-def to_answer(answer: Answer) -> DecisionAnswer:
-    """Return what is said of a decision."""
-    verdict = answer.verdict
-    return DecisionAnswer(
-        decision_id=answer.decision_id,
-        state=answer.state.value,
-        reasons=list(answer.reasons),
-        violations=None if verdict is None else [one.record() for one in verdict.violations],
-        orders=[
-            OrderAnswer(
-                client_order_id=order.client_order_id,
-                symbol=order.symbol,
-                side=order.side.value,
-                quantity=plain(order.quantity),
-                limit_price=_text(order.limit_price),
-                reference_price=plain(order.reference_price),
-                state=order.state.value,
-                filled=plain(order.filled),
-                average_price=_text(order.average_price),
-                detail=order.detail,
-            )
-            for order in answer.orders
-        ],
-        carried=[
-            CarriedAnswer(
-                symbol=one.symbol,
-                side=one.side.value,
-                notional=plain(one.notional),
-                reason=one.reason,
-            )
-            for one in answer.carried
-        ],
-    )
-
-
 def _invested(weights: Mapping[str, Decimal]) -> dict[str, Decimal]:
     """Return the weights of names; one of 0 says no more than one that is missing."""
     return {name: weight for name, weight in weights.items() if name != CASH and weight != 0}
@@ -321,7 +251,3 @@ def _body(request: DecisionRequest) -> str:
 
 def _plain(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
     return {name: plain(amount) for name, amount in amounts if amount != 0}
-
-
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else plain(value)

@@ -120,7 +120,9 @@ def qualities(ledger: Reads, orders: Iterable[StoredOrder]) -> list[Quality]:
 
 
 def _some(ledger: Reads, orders: Sequence[StoredOrder]) -> list[Quality]:
-    ids = [order.client_order_id for order in orders]
+    ids = [order.client_order_id for order in orders if order.sent_at is not None]
+    if not ids:
+        return [_quality(order, None, []) for order in orders]
     arrivals = ledger.arrivals(ids)
     fills: dict[str, list[Fill]] = {}
     for fill in ledger.fills_of(ids):

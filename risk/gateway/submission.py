@@ -8,6 +8,7 @@ from enum import Enum
 from hashlib import sha256
 
 from risk.checks.judge import judge_basket, judge_decision, judge_gate
+from risk.gateway import plan_log
 from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.canonical import canonical
 from risk.gateway.execution import ExecutionSettings
@@ -16,6 +17,7 @@ from risk.gateway.limits import GatewayLimits
 from risk.gateway.limits_in_force import LimitsInForce
 from risk.gateway.observer import Observer
 from risk.gateway.planner import Carried, plan
+from risk.gateway.quality import Quality, qualities
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.replay import order_record, state_record
 from risk.gateway.state import GatewayState, ProposedOrder
@@ -49,7 +51,9 @@ class Answer:
         reasons: why it was refused, by their codes.
         verdict: with every violation; None for a decision that was answered before.
         orders: of it; of a dry run what would be sent, in its first answer alone.
-        carried: what today's limits leave for the next session.
+        qualities: how well the orders were carried out, one each and in their order.
+        carried: what the limits of its day leave for the next session.
+        changes: what the strategy's rules took of its weights.
     """
 
     decision_id: str
@@ -57,7 +61,9 @@ class Answer:
     reasons: tuple[str, ...]
     verdict: Verdict | None
     orders: tuple[StoredOrder, ...]
+    qualities: tuple[Quality, ...]
     carried: tuple[Carried, ...]
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +141,11 @@ class Submission:
         self._make_durable(judged)
         stored = self._ledger.decision(decision.id)
         assert stored is not None, "it was recorded a moment ago"
-        answer = self._answer(stored)
-        answer = replace(answer, verdict=judged.verdict, carried=judged.carried)
+        answer = replace(self._answer(stored), verdict=judged.verdict)
         if mode is Mode.dry_run and judged.verdict.allowed:  # shown once, and kept nowhere
             intents = tuple(self._intent(order, decision) for order in judged.orders)
-            answer = replace(answer, orders=intents)
+            shown = tuple(qualities(self._ledger, intents))
+            answer = replace(answer, orders=intents, qualities=shown)
         return answer
 
     def answer(self, decision_id: str) -> Answer | None:
@@ -236,7 +242,7 @@ class Submission:
                 "decision": decision.id,
                 "limits": self._limits.now.version,
                 "state": state_record(judged.state),
-                "changes": _entry(judged)["changes"],
+                "changes": plan_log.change_records(judged.changes),
                 "orders": [order_record(order) for order in orders],
                 "verdict": judged.verdict.record(),
             },
@@ -253,13 +259,25 @@ class Submission:
                 self._strategist.remember(writer, judged.changes)
         writer.set_decision(decision.id, DecisionState.accepted)
         session = judged.received.date()
-        writer.log_rebalance(session, decision.id, _entry(judged), judged.received)
+        planned = plan_log.Planned(judged.carried, judged.changes)
+        entry = plan_log.entry(judged.mode, orders, planned)
+        writer.log_rebalance(session, decision.id, entry, judged.received)
         if not (sending and orders):
             writer.set_decision(decision.id, DecisionState.done)
 
     def _answer(self, stored: StoredDecision) -> Answer:
         orders = tuple(self._ledger.orders(decision_id=stored.decision.id))
-        return Answer(stored.decision.id, stored.state, stored.reasons, None, orders, ())
+        planned = plan_log.read(self._ledger.rebalance_of(stored.decision.id))
+        return Answer(
+            decision_id=stored.decision.id,
+            state=stored.state,
+            reasons=stored.reasons,
+            verdict=None,
+            orders=orders,
+            qualities=tuple(qualities(self._ledger, orders)),
+            carried=planned.carried,
+            changes=planned.changes,
+        )
 
     def _intent(self, order: ProposedOrder, decision: Decision) -> StoredOrder:
         request = order.request
@@ -320,27 +338,6 @@ def _basket(
         return Verdict(())
     names = len({*decision.weights, *(state.positions or {})})
     return judge_basket(state, orders, names, limits)
-
-
-def _entry(judged: Judged) -> dict[str, object]:
-    """Return what the rebalancing log says of a decision."""
-    return {
-        "mode": judged.mode,
-        "orders": [order_record(order) for order in judged.orders],
-        "carried": [
-            {
-                "symbol": one.symbol,
-                "side": one.side.value,
-                "notional": format(one.notional, "f"),
-                "reason": one.reason,
-            }
-            for one in judged.carried
-        ],
-        "changes": [
-            {"symbol": one.symbol, "rule": one.rule, "before": one.before, "after": one.after}
-            for one in judged.changes
-        ],
-    }
 
 
 def _mode_fits(mode: Mode, state: GatewayState) -> Verdict:
