@@ -35,6 +35,7 @@ class GatewayConfig:
     key: str | None = MISSING  # PEM file of that person's private key
     model: str | None = MISSING  # sha256 of an artefact, for the ramp
     stage: int | None = MISSING  # of the ramp, from 0
+    session: str | None = MISSING  # ISO date of the orders to look at; null is the last with any
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.account import parts
 from cli.account_config import GatewayConfig
+from cli.gateway_quality import quality
 from cli.gateway_rules import history, propose, ramp, show_limits, sign
 from cli.tokens import tokens_file
 from cli.verbs import verb
@@ -46,6 +47,7 @@ SUBVERBS = {
     "sign": "sign proposed limits: proposal=<id> person=<name> key=<PEM file>",
     "ramp": "move a policy to a stage of the capital ramp: model=<sha256> stage=<number>",
     "history": "show the account's days, and what each model made of them",
+    "quality": "show how well a session's orders were carried out: session=<date>, or the last",
     "verify": "walk the whole audit chain, without the service",
     "supervise": "renew the permit while all is in order; the service starts this by itself",
 }
@@ -67,6 +69,7 @@ def main(config: GatewayConfig) -> None:
         "sign": partial(sign, ask=_ask),
         "ramp": partial(ramp, ask=_ask),
         "history": partial(history, ask=_ask),
+        "quality": quality,
         "verify": _verify,
         "supervise": _supervise,
     }

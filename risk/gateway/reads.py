@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Select, select
+from sqlalchemy import Executable, Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from risk.gateway import schema
@@ -118,6 +118,12 @@ class Reads:
         """Return the orders that were created in the sessions [first, last], oldest first."""
         session = schema.orders.c.session
         return self._orders(select(schema.orders).where(_between(session, first, last)))
+
+    def last_session(self) -> date | None:
+        """Return the last session in which an order was created."""
+        found = self._first(select(func.max(schema.orders.c.session).label("session")))
+        last = None if found is None else found["session"]
+        return None if last is None else date.fromisoformat(last)
 
     def recent_orders(self, now: datetime) -> list[StoredOrder]:
         """Return the orders of the last eight days, oldest first: all that can matter today.

@@ -173,6 +173,30 @@ def test_costs_that_an_exchange_is_known_to_take_are_found_by_the_verb(
     assert told["from"] == "2023-06-01" and told["until"] == "2023-06-06"
 
 
+def test_the_verb_shows_each_order_of_a_session_and_their_sum(
+    venue: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> tuple[int, str, str]:
+        given = ["tercet", "gateway", "quality", f"control.ledger={venue.ledger.place}", *words]
+        monkeypatch.setattr(sys, "argv", given)
+        return (main(), *capsys.readouterr())
+
+    code, _, problem = told()
+    assert code == 2 and "has no order" in problem
+    costly(venue)
+    venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
+    venue.run(steps=4)
+    code, shown, problem = told("session=2023-06-01")
+    assert code == 0, problem
+    found = json.loads(shown)
+    assert found["session"] == "2023-06-01" and told()[1] == shown
+    assert {one["symbol"] for one in found["orders"]} == {"S000", "S001"}
+    assert found["summary"]["filled_share"] == 1.0 and found["summary"]["arrival_bp"] > 9.0
+    for words, problem in (("session=2023-06-02", "no order of 2023-06-02"), ("session=x", "date")):
+        code, _, error = told(words)
+        assert code == 2 and problem in error
+
+
 def run_costs(
     venue: Any,
     folder: Path,
