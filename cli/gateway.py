@@ -51,7 +51,7 @@ SUBVERBS = {
     "verify": "walk the whole audit chain, without the service",
     "supervise": "renew the permit while all is in order; the service starts this by itself",
 }
-TEXTS = ("account", "reason", "proposal", "person", "model")
+TEXTS = ("account", "reason", "proposal", "person", "model", "session")
 TOKENS = Path("runs/gateway.tokens")  # where a random token is kept when no file is named
 TIMEOUT_S = 60.0
 
