@@ -21,7 +21,8 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
 from random import Random
@@ -46,6 +47,7 @@ from serving.sources import OwnSources
 
 OFFERS, SOAK_OFFERS = 100, 2_000
 SEED = 2_930
+SESSIONS = 10  # since training: a model that is opened plays them all
 SLOWEST_S = 20.0  # of one offer, on a machine with other work
 FILES = (MANIFEST, PARAMETERS, HASHES)
 TODAY = Question(None, None, None)
@@ -351,11 +353,20 @@ def hall(world: Any, tmp_path: Path) -> Hall:
         folders.append(folder)
     registry = Registry(tmp_path / "registry")
     config = world.config
+    dates, train, begin = world.data.bars.dates, world.data.train, world.data.test.start
+    last = str(dates[begin + SESSIONS])
+    market = replace(
+        config.market,
+        sessions=begin + SESSIONS + 1,
+        train=[str(dates[train.start]), str(dates[train.stop - 1])],
+        test=[str(dates[begin]), last],
+    )
+    now = datetime.fromisoformat(f"{last}T23:30:00+00:00")
     policy = ChampionPolicy(str(registry.folder))
-    sources = OwnSources(policy, str(public), config.market, config.quality)
+    sources = OwnSources(policy, str(public), market, config.quality)
     seat = Seat(
-        ModelRole.champion, sources, world.serving.desk, config.env, config.market.exchange,
-        config.market.cash_rate, lambda: world.now,
+        ModelRole.champion, sources, world.serving.desk, config.env, market.exchange,
+        market.cash_rate, lambda: now,
     )  # fmt: skip
     found = Hall(registry, seat, folders[0], folders[1], private, public, tmp_path, {})
     for folder in (folders[1], folders[0]):  # the other one becomes the previous one
