@@ -24,7 +24,8 @@ from serving.blueprint import Blueprint
 from serving.gateway_client import GatewayClient, Mode
 from serving.local import recorded_answer
 from serving.rebalance import Allocate, Day, Outcome, Patience, rebalance
-from serving.rebalance_report import REPORT, executions, write
+from serving.rebalance_costs import executions
+from serving.rebalance_report import REPORT, write
 from serving.server_client import ServerClient
 
 TEXTS = ("account", "confirm")
@@ -48,6 +49,7 @@ def main(config: RebalanceConfig) -> None:
             config.account,
             plan.market.exchange,
             _allocation(config, plan),
+            config.env.costs,
             Patience(config.poll_s, config.wait_s),
             report.write,
         )

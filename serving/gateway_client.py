@@ -48,6 +48,10 @@ class GatewayClient:
         """Return what came of a decision so far."""
         return self._ask("GET", f"/v1/decisions/{decision_id}")
 
+    def history(self) -> dict[str, Any]:
+        """Return the account's closes and what models made of them."""
+        return self._ask("GET", "/v1/history")
+
     def reconcile(self) -> dict[str, Any]:
         """Let ledger and broker be compared now, and return what differs."""
         return self._ask("POST", "/v1/reconcile")

@@ -10,7 +10,7 @@ from risk.gateway.engine import Answer
 from risk.gateway.messages import Sha256
 from risk.gateway.quality import Quality
 
-TENTH, MILLIONTH = Decimal("0.1"), Decimal("0.000001")
+TENTH, BILLIONTH = Decimal("0.1"), Decimal("0.000000001")
 
 
 class OrderAnswer(Strict):
@@ -110,7 +110,7 @@ def _order(one: Quality) -> OrderAnswer:
         slippage_bp=_rounded(one.slippage_bp, TENTH),
         arrival_bp=_rounded(one.arrival_bp, TENTH),
         commission=plain(one.commission),
-        participation=_rounded(one.participation, MILLIONTH),
+        participation=_rounded(one.participation, BILLIONTH),
         volatility=None if arrival is None else _text(arrival.sigma),
         ack_ms=None if arrival is None else arrival.ack_ms,
         filling_s=one.filling_s,
