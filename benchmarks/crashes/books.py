@@ -31,9 +31,9 @@ class Wrong:
     misbooked: tuple[str, ...]
     unplanned: tuple[str, ...]
 
-    def __bool__(self) -> bool:
-        """Return whether anything is wrong."""
-        return any(asdict(self).values())
+    def lines(self) -> tuple[str, ...]:
+        """Return all of it, each line with what it is."""
+        return tuple(f"{kind}: {line}" for kind, lines in asdict(self).items() for line in lines)
 
 
 def compare(venue: Venue, ledger: Ledger, broker: Broker) -> Wrong:

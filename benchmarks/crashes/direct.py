@@ -12,7 +12,7 @@ from io import BytesIO
 from itertools import count
 from typing import Any
 
-from urllib3 import HTTPConnectionPool, HTTPResponse
+from urllib3 import HTTPConnectionPool, HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError
 
 from brokers.exchange.wire import App, Message, connected
@@ -127,7 +127,11 @@ def pool_of(direct: Direct) -> Callable[..., HTTPConnectionPool]:
             content = body.encode() if isinstance(body, str) else body or b""
             status, headers, answer = direct.ask(method, url, more["headers"], content)
             return HTTPResponse(
-                BytesIO(answer), headers, status, preload_content=False, decode_content=False
+                BytesIO(answer),
+                HTTPHeaderDict(headers),
+                status,
+                preload_content=False,
+                decode_content=False,
             )
 
     return Pool

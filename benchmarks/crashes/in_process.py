@@ -1,33 +1,22 @@
-"""Lives in this process, one after another: a point ends a life by an exception nobody catches."""
+"""The exchange in the process of whoever lives there: nothing waits, and a life is cheap."""
 
 import json
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.crashes.direct import URL, Direct, pool_of
-from benchmarks.crashes.life import Birth, live
 from benchmarks.crashes.points import Trap, TrappedBroker
 from benchmarks.crashes.venue import HEADERS, KEY, KEYS, SECRET, Watched, client, prepare
 from brokers.exchange.serve import application
-from risk.gateway.audit import FileAnchor
 
-
-class Crash(BaseException):
-    """The end of a life."""
-
-
-def crash() -> None:
-    """End a life."""
-    raise Crash
+PATIENCE_S = 60.0  # of the machine's own time, which nothing here should need
 
 
 class Room:
     """An exchange in this process; see `venue.Venue`.
 
     Args:
-        folder: new.
+        folder: where it lies, or will lie.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +24,13 @@ class Room:
         self._taken = False
         self.exchange = Watched(folder / "exchange.sqlite", self._take)
         self.direct = Direct(application(self.exchange, KEY, SECRET))
-        prepare(self)
+
+    @classmethod
+    def new(cls, folder: Path) -> "Room":
+        """Return one where a case begins."""
+        room = cls(folder)
+        prepare(room)
+        return room
 
     @property
     def folder(self) -> Path:
@@ -52,17 +47,16 @@ class Room:
 
     def broker(self, trap: Trap) -> TrappedBroker:
         """Return the account by the official client."""
-        found = TrappedBroker(client(URL, 1.0), KEYS, trap, self._accepted)
+        found = TrappedBroker(client(URL, PATIENCE_S), KEYS, trap, self._accepted)
         for rest in (found._trading, found._data):
             pools = rest._session.get_adapter(URL).poolmanager  # type: ignore[attr-defined]
             pools.pool_classes_by_scheme = {"http": pool_of(self.direct)}
         return found
 
     def close(self) -> None:
-        """Let go of everything, and remove it."""
+        """Let go of everything."""
         self.direct.close()
         self.exchange.close()
-        shutil.rmtree(self._folder)
 
     def _take(self) -> None:
         self._taken = True
@@ -70,17 +64,3 @@ class Room:
     def _accepted(self) -> bool:
         taken, self._taken = self._taken, False
         return taken
-
-
-def lives(room: Room, anchor: FileAnchor, ends: Sequence[str]) -> list[Trap]:
-    """Live once for each end and once more to the end of the decision; return all traps."""
-    traps = []
-    for at in (*ends, None):
-        trap = Trap(at, crash)
-        traps.append(trap)
-        try:
-            live(Birth(room, room.broker(trap), anchor, trap))
-        except Crash:
-            continue
-        return traps
-    return traps

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.crashes.points import Trap, TrappedLedger
 from benchmarks.crashes.venue import MODEL, STEP_S, Venue, decision, facts
 from brokers.alpaca import AlpacaBroker
-from risk.gateway.audit import FileAnchor
+from risk.gateway.audit import Anchor
 from risk.gateway.engine import Gateway, Mode
 from risk.gateway.latch import arm_paper
 from risk.gateway.observer import Memory, Observer, Permissions
@@ -33,7 +33,7 @@ class Birth:
 
     venue: Venue
     broker: AlpacaBroker
-    anchor: FileAnchor
+    anchor: Anchor
     trap: Trap
 
 

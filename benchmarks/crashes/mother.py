@@ -5,24 +5,28 @@ a process of its own and outlives every life. A life that is to end when the exc
 order is killed by the exchange itself, before it answers.
 """
 
+import gc
 import json
 import os
 import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import requests
 
 from benchmarks.crashes.books import compare
-from benchmarks.crashes.life import Birth, Unfinished, live, url_of
-from benchmarks.crashes.points import Trap, TrappedBroker
+from benchmarks.crashes.in_process import Room
+from benchmarks.crashes.life import Birth, live, url_of
+from benchmarks.crashes.points import Trap, TrappedBroker, go_on
 from benchmarks.crashes.venue import (
     HEADERS,
     KEY,
@@ -30,20 +34,18 @@ from benchmarks.crashes.venue import (
     SECRET,
     Watched,
     client,
-    facts,
     prepare,
 )
 from brokers.exchange.serve import application, server
-from market.errors import InputError
-from risk.gateway.audit import FileAnchor
+from risk.gateway.audit import FileAnchor, Mark
 from risk.gateway.engine import judged_again
 from risk.gateway.ledger import Ledger, code_version
 from risk.gateway.listening import address, listening_socket
 from risk.gateway.verify import verify
 
-READ_S = 0.5  # that a life waits for an answer
+READ_S = 1.0  # that a life waits for an answer
 ANSWERS_WITHIN_S = 20.0
-VICTIM, REPORT, READY = "victim", "report.json", "ready"
+VICTIM, REPORT = "victim", "report.json"
 
 
 class Outside:
@@ -128,15 +130,19 @@ class _Hunter:
             os.kill(victim, signal.SIGKILL)
 
 
-def die() -> NoReturn:
-    """End this process as a power switch would."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("nobody survives it")
-
-
 def _live(place: Outside, at: str | None) -> None:
-    """Live in this process; at the end of the last life, compare the books."""
-    trap = Trap(at, die)
+    """Live in this process; at the end of the last life, compare the books.
+
+    Args:
+        place: of the life.
+        at: the point at which it is killed; None lets it go on to the end of the decision.
+    """
+
+    def passing(point: str) -> None:
+        if point == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trap = Trap(passing)
     (place.folder / VICTIM).unlink(missing_ok=True)
     if at is not None and at.endswith(" accepted"):
         number = at.partition("#")[2].partition(" ")[0]
@@ -185,10 +191,36 @@ def case(folder: Path, ends: Sequence[str], faults: Sequence[dict[str, Any]]) ->
         shutil.rmtree(folder)
 
 
+class _Unkept:
+    """An anchor that keeps nothing and, unlike a file, needs no thread: none may be forked."""
+
+    def append(self, mark: Mark) -> None:
+        """Forget a mark."""
+
+    def marks(self) -> list[Mark]:
+        """Return none."""
+        return []
+
+    last = marks
+
+
+def warm() -> None:
+    """Live once in this process: what is loaded and computed once is inherited by every copy."""
+    code_version()
+    with TemporaryDirectory() as name:
+        room = Room.new(Path(name))
+        trap = Trap(go_on)
+        live(Birth(room, room.broker(trap), _Unkept(), trap))
+        room.close()
+    gc.collect()
+    gc.freeze()  # else the copies' collections write to all of the memory that they share
+    if threading.active_count() > 1:
+        raise RuntimeError(f"{threading.active_count()} threads cannot be forked")
+
+
 def main() -> None:
     """Do one case after another."""
-    facts()
-    code_version()
+    warm()
     for line in sys.stdin:
         asked = json.loads(line)
         found = case(Path(asked["folder"]), asked["ends"], asked["faults"])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from brokers.alpaca import AlpacaBroker
 from brokers.settings import AlpacaSettings, Keys
-from risk.gateway.audit import Anchor, FileAnchor, Mark
+from risk.gateway.audit import Anchor, Mark
 from risk.gateway.ledger import Ledger
 from risk.gateway.records import BrokerOrder, OrderRequest
 from risk.gateway.writer import Writer
@@ -24,31 +24,30 @@ POST = ("sending", "accepted", "answered")
 
 
 class Trap:
-    """Counts what is passed, and ends the life at one point of it.
+    """Names the points of one life as they are passed.
 
     Args:
-        at: the point; None lets the life go on to its end.
-        die: ends it.
+        passing: hears of each; it may end the life.
     """
 
-    def __init__(self, at: str | None, die: Callable[[], object]) -> None:
-        self.at, self._die = at, die
-        self.passed: list[str] = []
+    def __init__(self, passing: Callable[[str], object]) -> None:
+        self._passing = passing
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def reach(self, what: str, moment: str) -> None:
-        """Pass a point, or die there."""
+        """Pass a point."""
         self._counts[what, moment] += 1
-        point = f"{what} #{self._counts[what, moment]} {moment}"
-        self.passed.append(point)
-        if point == self.at:
-            self._die()
+        self._passing(f"{what} #{self._counts[what, moment]} {moment}")
+
+
+def go_on(_: str) -> None:
+    """Pass a point and live."""
 
 
 class TrappedAnchor:
     """An anchor with points on both sides of every mark."""
 
-    def __init__(self, anchor: FileAnchor, trap: Trap) -> None:
+    def __init__(self, anchor: Anchor, trap: Trap) -> None:
         self._anchor, self._trap = anchor, trap
         self.what = "commit"
         self.marks, self.last = anchor.marks, anchor.last
@@ -64,7 +63,7 @@ class TrappedAnchor:
 class TrappedLedger(Ledger):
     """A ledger whose anchor knows what is being committed."""
 
-    def __init__(self, url: str, anchor: FileAnchor, trap: Trap) -> None:
+    def __init__(self, url: str, anchor: Anchor, trap: Trap) -> None:
         self._trapped = TrappedAnchor(anchor, trap)
         checked: Anchor = self._trapped
         super().__init__(url, checked)

@@ -1,7 +1,7 @@
-"""One account at an exchange, and the decision that is to be carried out there: two sells, three
-buys, each filled in two parts.
+"""One account at an exchange, and the decision that is to be carried out there.
 
-The exchange's clock is driven, and nothing waits: a life takes as long as its work.
+It is two sells and three buys, each filled in two parts. The exchange's clock is driven, and
+nothing waits: a life takes as long as its work.
 """
 
 import json
@@ -72,8 +72,8 @@ def facts() -> Facts:
     written = yaml.safe_load((CONF / "gateway" / "balanced.yaml").read_text())
     del written["defaults"]
     execution = ExecutionSettings(
-        limit_offset="0.005", drift_band="0.002", min_notional="10", slice_adv="0.005",
-        slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
+        limit_offset=Decimal("0.005"), drift_band=Decimal("0.002"), min_notional=Decimal("10"),
+        slice_adv=Decimal("0.005"), slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom=Decimal("0.001"),
     )  # fmt: skip
     source = BarsSource(lambda: bars, lambda: "1", "XNYS", 1e9, 0.99)
     return Facts(bars, source, GatewayLimits(**written), execution)
