@@ -24,6 +24,7 @@ from risk.gateway.broker import (
     Unavailable,
 )
 from risk.gateway.ledger import Ledger
+from risk.gateway.reads import Reads
 from risk.gateway.records import (
     TERMINAL,
     BrokerOrder,
@@ -146,8 +147,15 @@ class Courier:
         if found is not None:
             self._adopt(order, found)
 
-    def book_fills(self, after: datetime) -> tuple[Fill, ...]:
+    def book_fills(self, after: datetime, *, opening: bool = False) -> tuple[Fill, ...]:
         """Book the executions after a time, and return those that were new.
+
+        One of no order of ours trips the latch in the same transaction: whatever happens to this
+        process then, nobody trades on before a person has looked.
+
+        Args:
+            after: UTC.
+            opening: our books begin with this look, and what is found was there before.
 
         Raises:
             Unavailable: if the broker cannot say.
@@ -158,7 +166,11 @@ class Courier:
             return ()
         fills = self._named(fills, after)
         with self._ledger.writing(self._epoch) as writer:
-            return tuple(fill for fill in fills if book_fill(writer, fill))
+            new = tuple(fill for fill in fills if book_fill(writer, fill))
+            if strange := [fill for fill in new if not opening and not is_explained(writer, fill)]:
+                reason = f"executions that no decision explains: {seen_fills(strange)}"
+                writer.set_latch(False, reason, "gateway", self._clock())
+        return new
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
         """Add our ids to executions of which the broker says only its own order id."""
@@ -269,3 +281,13 @@ def _is_ours(order: StoredOrder, found: BrokerOrder) -> bool:
     asked = (order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price)
     has = (found.client_order_id, found.symbol, found.side, found.quantity, found.limit_price)
     return asked == has
+
+
+def is_explained(reads: Reads, fill: Fill) -> bool:
+    """Return whether an execution is one of an order of ours."""
+    return fill.client_order_id is not None and reads.order(fill.client_order_id) is not None
+
+
+def seen_fills(fills: Sequence[Fill]) -> str:
+    """Return executions in words."""
+    return ", ".join(f"{one.side.value} {one.quantity} {one.symbol}" for one in fills)

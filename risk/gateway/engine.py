@@ -13,7 +13,7 @@ from market.errors import InputError
 from risk.checks.judge import judge_arming, trips
 from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.broker import Broker, BrokerError
-from risk.gateway.courier import Courier
+from risk.gateway.courier import Courier, seen_fills
 from risk.gateway.execution import ExecutionSettings
 from risk.gateway.latch import arm
 from risk.gateway.ledger import Ledger
@@ -136,9 +136,7 @@ class Gateway:
         with self._turn:
             found = self._reconciler.compare()
             if found.strange:  # booked, so that exposures count it; whoever arms again accepts it
-                seen = ", ".join(
-                    f"{one.side.value} {one.quantity} {one.symbol}" for one in found.strange
-                )
+                seen = seen_fills(found.strange)
                 alarm(Alarm.strange_fills, seen)
                 self.kill(f"executions that no decision explains: {seen}", "gateway")
             return found

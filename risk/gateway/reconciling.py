@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.bookkeeping import BrokerBooks, book_activities, open_cash, take_over
-from risk.gateway.broker import Broker, BrokerError
-from risk.gateway.courier import Courier
+from risk.gateway.broker import Broker, BrokerError, Unavailable
+from risk.gateway.courier import Courier, is_explained
 from risk.gateway.ledger import Ledger
 from risk.gateway.observer import Memory
 from risk.gateway.records import Activity, Fill
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 FILLS_BACK = timedelta(days=5)  # executions are asked for again, and counted once
 ACTIVITIES_BACK = timedelta(days=10)  # a broker books some of them days later
 
+LOOKS = 5  # at the broker's books, until nothing was executed during one
 ASKED_EVERY = timedelta(minutes=5)  # about a difference that stays the same
 
 Differences = Mapping[str, tuple[Decimal, Decimal]]
@@ -86,20 +87,21 @@ class Reconciler:
         Raises:
             LedgerFailed, StaleEpoch: if what was found could not be made durable.
         """
+        new: tuple[Fill, ...] = ()
+        first = self._ledger.last_account() is None
         try:
-            first = self._ledger.last_account() is None
-            new = self._courier.book_fills(self._seen() - FILLS_BACK)
+            new = self._book_fills(first)
             books = self._open(self._read(), first)
             if self._surprises(books):
-                # Filled between two of the questions, or something happened to the account.
-                new += self._courier.book_fills(self._seen() - FILLS_BACK)
                 self._book(self._activities())
-                books = self._read()
-            strange = tuple(fill for fill in new if not first and not self._explained(fill))
+                books, later = self._settled()
+                new += later
             foreign = self._foreign()
         except BrokerError as error:
             alarm(Alarm.not_reconciled, str(error))
-            return Reconciliation(self._clock(), {}, frozenset(), known=False)
+            strange = self._strange(new, first)
+            return Reconciliation(self._clock(), {}, frozenset(), strange, known=False)
+        strange = self._strange(new, first)
         with self._ledger.writing(self._epoch) as writer:
             writer.add_account(books.account, self._clock())
         drifted, cash = self._told = self._differences(books)
@@ -117,7 +119,7 @@ class Reconciler:
             BrokerError: if the broker cannot be read.
             LedgerFailed, StaleEpoch: if it could not be made durable; the old books stand then.
         """
-        self._courier.book_fills(self._seen() - FILLS_BACK)
+        self._book_fills()
         books, activities = self._read(), self._activities()
         drifted, cash = self._differences(books)
         with self._ledger.writing(self._epoch) as writer:
@@ -128,6 +130,27 @@ class Reconciler:
 
     def _read(self) -> BrokerBooks:
         return BrokerBooks.of(self._broker.account(), self._broker.positions())
+
+    def _settled(self) -> tuple[BrokerBooks, tuple[Fill, ...]]:
+        """Return the broker's books, read while nothing was executed, and what we booked meanwhile.
+
+        Raises:
+            Unavailable: if one execution followed the other.
+        """
+        new = self._book_fills()
+        for _ in range(LOOKS):
+            books = self._read()
+            later = self._book_fills()
+            if not later:
+                return books, new
+            new += later
+        raise Unavailable("one execution follows the other: nothing can be compared")
+
+    def _book_fills(self, opening: bool = False) -> tuple[Fill, ...]:
+        return self._courier.book_fills(self._seen() - FILLS_BACK, opening=opening)
+
+    def _strange(self, fills: Sequence[Fill], first: bool) -> tuple[Fill, ...]:
+        return tuple(fill for fill in fills if not first and not is_explained(self._ledger, fill))
 
     def _activities(self) -> tuple[Activity, ...]:
         return tuple(self._broker.activities((self._seen() - ACTIVITIES_BACK).date()))
@@ -168,11 +191,6 @@ class Reconciler:
         cash = self._ledger.cash()
         assert cash is not None, "the books were begun"
         return _differing(self._ledger.positions(), books.held), books.account.cash - cash
-
-    def _explained(self, fill: Fill) -> bool:
-        """Return whether an execution is one of an order of ours."""
-        known = fill.client_order_id
-        return known is not None and self._ledger.order(known) is not None
 
     def _foreign(self) -> frozenset[str]:
         known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}

@@ -221,8 +221,11 @@ def test_a_paper_day_ends_with_orders_filled_and_a_report_that_says_the_truth(
     assert {name: Decimal(shares) for name, shares in day["after"]["positions"].items()} == held
     assert day["reconciled"]["clean"] and not day["said"]
     assert day["before"]["positions"] == {} and Decimal(day["before"]["cash"]) == 100_000
-    paid = sum(Decimal(one["average_price"]) * Decimal(one["filled"]) for one in day["orders"])
-    assert Decimal(day["after"]["cash"]) == pytest.approx(100_000 - paid, abs=Decimal("0.01"))
+    paid = sum(
+        (Decimal(one["average_price"]) * Decimal(one["filled"])).quantize(Decimal("0.01"))
+        for one in day["orders"]
+    )
+    assert Decimal(day["after"]["cash"]) == 100_000 - paid == account.gateway.ledger.cash()
     for one in day["orders"]:
         expected, at = Decimal(one["reference_price"]), Decimal(one["average_price"])
         assert Decimal(one["slippage"]) == pytest.approx(
