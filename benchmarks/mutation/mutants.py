@@ -16,7 +16,7 @@ class Mutant:
 
     Args:
         module: its name.
-        within: the function, class or name whose statement holds it.
+        within: the function, `Class.method` or name that it is in.
         line: of the place, from 1.
         kind: of the mistake.
         before: the source of the place.
@@ -51,7 +51,8 @@ def mutants(module: str, source: str, operators: Sequence[Operator]) -> Iterator
             continue
         nodes = list(ast.walk(top))
         seen = {ast.dump(top)}
-        for number in sorted(_inner(top, nodes), key=lambda row: _line(nodes, row)):
+        places = _places(top, nodes)
+        for number in sorted(places, key=lambda row: _line(nodes, row)):
             node = nodes[number]
             for kind, found in (pair for operator in operators for pair in operator(node)):
                 changed = _replaced(top, number, found)
@@ -60,28 +61,33 @@ def mutants(module: str, source: str, operators: Sequence[Operator]) -> Iterator
                 seen.add(text)
                 line = _line(nodes, number)
                 shown = _text(node), _text(found)
-                yield Mutant(module, _name(top), line, kind, *shown, place, changed)
+                yield Mutant(module, places[number], line, kind, *shown, place, changed)
 
 
-def _inner(top: _Statement, nodes: Sequence[ast.AST]) -> Iterator[int]:
-    """Yield the nodes in which a mistake can stand: bodies of functions, values of names."""
-    if isinstance(top, ast.FunctionDef | ast.ClassDef):
-        functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
-        roots: list[ast.AST] = [line for function in functions for line in _body(function)]
-    else:
-        alias = top.value is None or isinstance(top.value, ast.Subscript)  # Callable[[A, B], C]
-        roots = [] if alias or top.value is None else [top.value]
-    inside = {id(node) for root in roots for node in ast.walk(root)}
+def _places(top: _Statement, nodes: Sequence[ast.AST]) -> dict[int, str]:
+    """Return where a mistake can stand: in bodies of functions and values of names.
+
+    Returns:
+        Number of the node -> name of its function, `Class.method`, or of the value.
+    """
+    roots: dict[str, list[ast.AST]] = {}
+    if isinstance(top, ast.ClassDef):
+        for method in (part for part in top.body if isinstance(part, ast.FunctionDef)):
+            roots[f"{top.name}.{method.name}"] = list(_body(method))
+    elif isinstance(top, ast.FunctionDef):
+        roots[top.name] = list(_body(top))
+    elif top.value is not None and not isinstance(top.value, ast.Subscript):  # Callable[[A], B]
+        target = top.targets[0] if isinstance(top, ast.Assign) else top.target
+        roots[ast.unparse(target)] = [top.value]
+    inside = {
+        id(node): name for name, parts in roots.items() for root in parts for node in ast.walk(root)
+    }
     outside = {id(node) for each in nodes for part in _annotations(each) for node in ast.walk(part)}
-    for number, node in enumerate(nodes):
-        if id(node) in inside and id(node) not in outside:
-            yield number
-
-
-def _name(top: _Statement) -> str:
-    if isinstance(top, ast.FunctionDef | ast.ClassDef):
-        return top.name
-    return ast.unparse(top.targets[0] if isinstance(top, ast.Assign) else top.target)
+    return {
+        number: inside[id(node)]
+        for number, node in enumerate(nodes)
+        if id(node) in inside and id(node) not in outside
+    }
 
 
 def _body(function: ast.FunctionDef) -> list[ast.stmt]:

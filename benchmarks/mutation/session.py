@@ -4,10 +4,11 @@ pytest has no way to run its items again and again, but a plugin may take the pl
 In each fork the tests run in the order of their past kills, until the first that fails.
 """
 
+import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from _pytest.runner import runtestprotocol
 
 from benchmarks.mutation.mutants import Mutant
 from benchmarks.mutation.transplant import transplant
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_S = 60  # of one mutant, in seconds: a loop without an end counts as found
 _SURVIVED, _BROKEN = 65_535, 65_534  # instead of the number of a test
@@ -69,14 +72,13 @@ class Trial:
         return True
 
     def _try_all(self, items: Sequence[pytest.Item]) -> None:
-        kills: Counter[int] = Counter()
+        kills: Counter[tuple[str, int]] = Counter()  # by function, and by all of them under ""
         running: dict[int, tuple[Mutant, int]] = {}  # by process: and where it writes to
         waiting = iter(self.mutants)
         mutant = next(waiting, None)
         while running or mutant is not None:
             if mutant is not None and len(running) < self.workers:
-                order = sorted(range(len(items)), key=lambda row: -kills[row])
-                process, told = self._forked(mutant, items, order)
+                process, told = self._forked(mutant, items, _order(mutant, items, kills))
                 running[process] = mutant, told
                 mutant = next(waiting, None)
                 continue
@@ -84,8 +86,10 @@ class Trial:
             tried, told = running.pop(ended)
             found = _heard(told)
             if found < len(items):
-                kills[found] += 1
+                kills.update([(_place(tried), found), ("", found)])
             self.outcomes.append(Outcome(tried, self._name(found, items)))
+            if found == _SURVIVED:
+                logger.info("survived so far: %s", tried)
 
     def _wait(self, started: tuple[int, int]) -> int:
         os.waitpid(started[0], 0)
@@ -116,6 +120,22 @@ class Trial:
         finally:  # nothing of the session above may go on in a fork
             os.write(writes, found.to_bytes(2))
             os._exit(0)
+
+
+def _order(
+    mutant: Mutant, items: Sequence[pytest.Item], kills: Mapping[tuple[str, int], int]
+) -> list[int]:
+    """Return the tests, first those that found other mistakes of the same function."""
+
+    def late(row: int) -> tuple[int, int, bool]:
+        drawn = getattr(getattr(items[row], "obj", None), "is_hypothesis_test", False)
+        return -kills[_place(mutant), row], -kills["", row], drawn
+
+    return sorted(range(len(items)), key=late)
+
+
+def _place(mutant: Mutant) -> str:
+    return f"{mutant.module}.{mutant.within}"
 
 
 def _first_failing(items: Sequence[pytest.Item], order: Sequence[int]) -> int:
