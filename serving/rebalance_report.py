@@ -117,12 +117,14 @@ def _costs_record(day: Day, paid: Costs) -> dict[str, Any] | None:
 
 
 def _standing_record(stands: Standing) -> dict[str, Any]:
+    """Return where the account stands; without a close before, nothing is said of a fall."""
+    falls = stands.drawdown if stands.gain is not None else ()
     return {
         "equity": plain(stands.equity[-1]),
         "since_last_close": _text(stands.gain),
-        "peak": plain(stands.peak[-1]),
-        "drawdown": plain(stands.drawdown[-1].quantize(RATIO)),
-        "deepest_drawdown": plain(max(stands.drawdown).quantize(RATIO)),
+        "peak": plain(stands.peak[-1]) if falls else None,
+        "drawdown": plain(falls[-1].quantize(RATIO)) if falls else None,
+        "deepest_drawdown": plain(max(falls).quantize(RATIO)) if falls else None,
     }
 
 

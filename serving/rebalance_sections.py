@@ -15,6 +15,7 @@ from serving.rebalance_costs import Costs, rates_in_words
 CENT = Decimal("0.01")
 SHOWN_FEATURES = 3
 SHOWN_DAYS = 20
+DIGITS = 12  # of a hash that a person compares; the record has them all
 SIDES = {"buy": 1, "sell": -1}
 
 
@@ -25,7 +26,7 @@ def cards(paid: Costs, stands: Standing | None, day: Day) -> str:
         shown["equity"] = money(stands.equity[-1])
         if stands.gain is not None:
             shown["since the last close"] = money(stands.gain, sign=True)
-        shown["below its peak"] = f"{stands.drawdown[-1]:.2%}"
+            shown["below its peak"] = f"{stands.drawdown[-1]:.2%}"
     if paid.filled_share is not None and day.outcome is not Outcome.rehearsed:
         shown["of what was planned is filled"] = f"{paid.filled_share:.1%}"
     if paid.legs:
@@ -52,8 +53,9 @@ def outcome(day: Day, found: Mapping[str, Any]) -> list[str]:
     if day.allocation is not None:
         lines.append(
             paragraph(
-                f"Decision {found['decision_id']} of the close of {found['as_of']}, to be begun "
-                f"until {found['expires_at']}, by the model {found['model']['sha256']}.",
+                f"Decision {found['decision_id'][:DIGITS]} of the close of {found['as_of']}, to be "
+                f"begun until {found['expires_at']}, by the model "
+                f"{found['model']['sha256'][:DIGITS]}.",
                 "soft",
             )
         )
@@ -80,19 +82,26 @@ def orders(day: Day, found: Mapping[str, Any]) -> list[str]:
         ]  # fmt: skip
         return [table(header, rows), paragraph("These orders would be sent; none was.", "soft")]
     header = ["name", "side", "shares", "limit", "decided at", "sent at", "filled", "filled at",
-              "bp beside decided", "bp beside sent", "answered in", "state", "detail"]  # fmt: skip
+              "bp beside decided", "bp beside sent", "answered in", "state"]  # fmt: skip
     rows = [
         [
             one["symbol"], one["side"], shares(one["quantity"]), price(one["limit_price"]),
             price(one["reference_price"]), price(one["arrival_price"]), shares(one["filled"]),
             price(one["average_price"]), signed(one["slippage_bp"]), signed(one["arrival_bp"]),
-            "-" if one["ack_ms"] is None else f"{one['ack_ms']} ms", one["state"],
-            Cell(detail_in_words(one["detail"] or ""), css="text"),
+            "-" if one["ack_ms"] is None else f"{one['ack_ms']} ms", Cell(_end(one), css="text"),
         ]
         for one in listed
     ]  # fmt: skip
     total = f"Slippage in all beside the decided prices: {money(found['slippage'], sign=True)}. "
     return [table(header, rows), paragraph(total + "More than 0 is a loss.", "soft")]
+
+
+def _end(order: Mapping[str, Any]) -> str:
+    """Return how far an order has come, and why no further."""
+    state = order["state"].replace("_", " ")
+    if order["state"] == "filled" or not order["detail"]:
+        return str(state)
+    return f"{state}: {detail_in_words(order['detail'])}"
 
 
 def cost_table(day: Day, paid: Costs) -> list[str]:
@@ -178,7 +187,7 @@ def journey(day: Day) -> list[str]:
     wanted, decided = day.allocation["weights"], day.decision
     names = sorted((name for name in wanted if name != CASH), key=lambda name: -wanted[name])
     names += sorted({one["symbol"] for one in day.orders} - {*names})
-    if decided is None:
+    if decided is None or decided["state"] == "refused":
         rows: list[list[str | Cell]] = [
             [name, f"{wanted[name]:.2%}"] for name in (*names, CASH) if wanted.get(name, 0.0) > 0
         ]
