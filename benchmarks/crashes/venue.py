@@ -72,9 +72,15 @@ def facts() -> Facts:
     written = yaml.safe_load((CONF / "gateway" / "balanced.yaml").read_text())
     del written["defaults"]
     execution = ExecutionSettings(
-        limit_offset=Decimal("0.005"), drift_band=Decimal("0.002"), min_notional=Decimal("10"),
-        slice_adv=Decimal("0.005"), slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom=Decimal("0.001"),
-    )  # fmt: skip
+        limit_offset=Decimal("0.005"),
+        drift_band=Decimal("0.002"),
+        headroom=Decimal("0.001"),
+        min_notional=Decimal(10),
+        slice_adv=Decimal("0.005"),
+        slice_interval_s=300,
+        schedule=Schedule.twap,
+        max_trades_day=20,
+    )
     source = BarsSource(lambda: bars, lambda: "1", "XNYS", 1e9, 0.99)
     return Facts(bars, source, GatewayLimits(**written), execution)
 
