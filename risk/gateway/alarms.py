@@ -28,7 +28,7 @@ class Kind(NamedTuple):
     act: str
 
 
-_CRITICAL, _WARNING, _INFO = logging.CRITICAL, logging.WARNING, logging.INFO
+_CRITICAL, _WARNING = logging.CRITICAL, logging.WARNING
 
 
 class Alarm(Enum):
@@ -106,8 +106,8 @@ class Alarm(Enum):
     )
     market_unknown = Kind(
         _WARNING,
-        "the market source has no state for the last session: no decision is accepted",
-        "bring the market data up to date",
+        "the last close of market or account is not known: no decision is accepted",
+        "bring the market data up to date; an account without money is not traded",
     )
     rule_hit = Kind(
         _WARNING,
@@ -125,7 +125,7 @@ class Alarm(Enum):
         "make sure that you know of it",
     )
     ramp_changed = Kind(
-        _INFO,
+        _WARNING,
         "a policy may trade another share of the capital",
         "nothing, if you know of it",
     )

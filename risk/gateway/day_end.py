@@ -19,7 +19,7 @@ SAME_COST = Decimal("0.001")  # relative; a split keeps what was paid, to the br
 
 def next_day(
     before: DayEnd | None,
-    starting_equity: Decimal,
+    first_equity: Decimal,
     account: Account,
     equity: Decimal,
     market: MarketDay,
@@ -31,7 +31,7 @@ def next_day(
 
     Args:
         before: the last day that was kept; None of the first.
-        starting_equity: starting capital, account currency.
+        first_equity: starting capital where there is no day before, account currency, > 0.
         account: as it is now.
         equity: at the close, account currency.
         market: of the session that ends.
@@ -39,12 +39,13 @@ def next_day(
         rules: of the strategy.
         model: that was followed last.
     """
-    last = starting_equity if before is None else before.equity
+    start = first_equity if before is None else before.starting_equity
+    last = start if before is None else before.equity
     losing = 0 if before is None else before.losing_days
     losing = losing + 1 if equity < last else 0
-    peak = max(starting_equity if before is None else before.peak, equity)
+    peak = max(start if before is None else before.peak, equity)
     stopped = 0 if before is None else before.stopped
-    standing = standing_of(equity, peak, starting_equity, losing, market.volatility)
+    standing = standing_of(equity, peak, start, losing, market.volatility)
     exposure = exposure_of(standing, rules)
     # A stop that is already running counts down; it is not prolonged by its own drawdown.
     running = stopped > 0
@@ -56,6 +57,7 @@ def next_day(
     over = (trips or running) and left == 0 and rules.cooldown is not None
     return DayEnd(
         session=market.session,
+        starting_equity=start,
         equity=equity,
         cash=account.cash,
         peak=equity if over else peak,

@@ -196,6 +196,7 @@ days = Table(
     "days",
     metadata,
     Column("session", Text, primary_key=True),
+    _text("starting_equity"),
     _text("equity"),
     _text("cash"),
     _text("peak"),

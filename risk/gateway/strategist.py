@@ -43,12 +43,10 @@ class Known:
 
     Args:
         day: the last close.
-        starting_equity: account currency.
         tracked: by symbol.
     """
 
     day: DayEnd
-    starting_equity: Decimal
     tracked: Mapping[str, Tracked]
 
 
@@ -99,8 +97,8 @@ class Strategist:
         if market is None:
             alarm(Alarm.market_unknown, f"session {previous}")
             return
-        self._keep_close(before, market, hours)
-        self._rolled = market.session
+        if self._keep_close(before, market, hours):
+            self._rolled = market.session
 
     def adjust(self, weights: Mapping[str, Decimal], state: GatewayState) -> Adjusted | None:
         """Return a decision's weights as the rules leave them; None where too little is known."""
@@ -190,16 +188,20 @@ class Strategist:
 
     def _keep_close(
         self, before: DayEnd | None, market: MarketDay, hours: SessionHours | None
-    ) -> None:
+    ) -> bool:
+        """Keep a close; False where the account is worth nothing, and there is none."""
         now, account = self._clock(), self._broker.account()
         positions = self._broker.positions()
         closed = hours is None or not hours.open <= now < hours.close
         equity = account.equity if closed else account.last_equity
+        if not equity > 0:
+            alarm(Alarm.market_unknown, f"the account is worth {equity}")
+            return False
         elapsed = 1
         if before is not None:
             elapsed = max(self._market.elapsed(before.session, market.session), 1)
         with self._ledger.writing(self._epoch) as writer:
-            start = writer.starting_equity() or equity
+            start = writer.starting_equity() or equity  # of an account that was empty then: now's
             model = _followed(writer, market.session) or (before.model if before else None)
             day = next_day(
                 before, start, account, equity, market, elapsed, self._rules.breakers, model
@@ -218,6 +220,7 @@ class Strategist:
             alarm(Alarm.rule_hit, f"breakers leave {day.exposure} of the exposure")
         if ramp is not None:
             self._tell(ramp)
+        return True
 
     def _ramped(self, writer: Writer, session: date, now: datetime) -> Ramp | None:
         """Count a session for the policy that was followed in it; return a stage that is new."""
@@ -244,17 +247,17 @@ class Strategist:
 
     def _known(self, state: GatewayState) -> Known | None:
         """Return what is remembered, if it is of the last completed session."""
-        days, start = self._ledger.days(1), self._ledger.starting_equity()
-        if not days or start is None or days[0].session != state.previous_session:
+        days = self._ledger.days(1)
+        if not days or days[0].session != state.previous_session:
             return None
-        return Known(days[0], start, self._ledger.tracked())
+        return Known(days[0], self._ledger.tracked())
 
     def _exposure(self, state: GatewayState, known: Known) -> Decimal:
         """Return what the breakers leave: by the last close, and less if the day is bad already."""
         assert state.account is not None, "asked for before"
         day = known.day
         standing = standing_of(
-            state.account.equity, day.peak, known.starting_equity, day.losing_days, day.volatility
+            state.account.equity, day.peak, day.starting_equity, day.losing_days, day.volatility
         )
         return min(day.exposure, exposure_of(standing, self._rules.breakers))
 

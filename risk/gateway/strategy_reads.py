@@ -20,6 +20,7 @@ class DayEnd:
 
     Args:
         session: of the calendar.
+        starting_equity: the capital that the capital floor is a share of, > 0.
         equity: account currency.
         cash: account currency.
         peak: highest equity since the last stop ended, from the starting capital on.
@@ -31,6 +32,7 @@ class DayEnd:
     """
 
     session: date
+    starting_equity: Decimal
     equity: Decimal
     cash: Decimal
     peak: Decimal
@@ -115,7 +117,7 @@ class StrategyReads(Reads):
         return self._all(_to_day, select(table).order_by(table.c.session.desc()).limit(count))
 
     def starting_equity(self) -> Decimal | None:
-        """Return the starting capital: the equity of the first snapshot of the account."""
+        """Return the equity of the first snapshot of the account; None before it."""
         table = schema.accounts
         found = self._one(to_account, select(table).order_by(table.c.id).limit(1))
         return None if found is None else found.account.equity
@@ -149,6 +151,7 @@ class StrategyReads(Reads):
 def _to_day(row: Mapping[str, Any]) -> DayEnd:
     return DayEnd(
         session=date.fromisoformat(row["session"]),
+        starting_equity=Decimal(row["starting_equity"]),
         equity=Decimal(row["equity"]),
         cash=Decimal(row["cash"]),
         peak=Decimal(row["peak"]),

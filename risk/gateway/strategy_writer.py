@@ -18,6 +18,7 @@ class StrategyWriter(Journal):
             schema.days,
             {
                 "session": day.session.isoformat(),
+                "starting_equity": number(day.starting_equity),
                 "equity": number(day.equity),
                 "cash": number(day.cash),
                 "peak": number(day.peak),

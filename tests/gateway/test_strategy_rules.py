@@ -112,6 +112,23 @@ def test_before_a_close_is_known_no_decision_is_accepted(
     assert answer.state is DecisionState.refused and answer.reasons == ("state_missing",)
 
 
+def test_an_account_that_is_worth_nothing_has_no_close_until_it_is_funded(
+    venue: Any, ruled: Callable[..., Strategist], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true = venue.broker.account
+
+    def empty() -> Any:
+        return replace(true(), equity=D(0), last_equity=D(0), cash=D(0))
+
+    monkeypatch.setattr(venue.broker, "account", empty)
+    ruled()
+    venue.gateway.step()
+    assert venue.ledger.days(1) == []
+    monkeypatch.undo()
+    venue.gateway.step()
+    assert venue.ledger.days(1)[0].starting_equity == D(100_000)
+
+
 def test_a_position_is_left_on_a_day_without_any_decision_and_not_entered_again(
     venue: Any, ruled: Callable[..., Strategist]
 ) -> None:

@@ -32,7 +32,9 @@ def _strategy(writer: Writer) -> None:
     """Write what the strategy's rules remember, twice, so that there are changes too."""
     for number in (1, 2):
         hundred, model = Decimal(100 + number), "m" * 64
-        day = DayEnd(TODAY, hundred, hundred, hundred, 0, 0, Decimal(1), Decimal("0.2"), model)
+        day = DayEnd(
+            TODAY, hundred, hundred, hundred, hundred, 0, 0, Decimal(1), Decimal("0.2"), model
+        )
         writer.put_day(day)
         writer.put_tracked(Tracked("A", Decimal("1.5"), hundred, hundred, number, 0))
         writer.put_ramp(Ramp(model, 0, number, "gateway", NOW))

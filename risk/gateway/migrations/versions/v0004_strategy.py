@@ -15,7 +15,7 @@ def upgrade() -> None:
     """Create the tables."""
     _create(
         "days",
-        *map(_text, ("session", "equity", "cash", "peak")),
+        *map(_text, ("session", "starting_equity", "equity", "cash", "peak")),
         *map(_number, ("losing_days", "stopped")),
         *map(_text, ("exposure", "volatility")),
         sa.Column("model", sa.Text(), nullable=True),
