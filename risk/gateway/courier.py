@@ -34,11 +34,13 @@ from risk.gateway.records import (
     OrderState,
 )
 from risk.gateway.stored import Arrival, StoredOrder
+from risk.gateway.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LISTED_BACK = timedelta(hours=1)  # clocks differ
 ONE_DAY = timedelta(days=1)
+NEVER_SENT = frozenset({OrderState.intent, OrderState.dropped, OrderState.refused})
 
 
 class Sent(Enum):
@@ -167,10 +169,26 @@ class Courier:
         fills = self._named(fills, after)
         with self._ledger.writing(self._epoch) as writer:
             new = tuple(fill for fill in fills if book_fill(writer, fill))
+            for fill in new:
+                self._wake(writer, fill)
             if strange := [fill for fill in new if not opening and not is_explained(writer, fill)]:
                 reason = f"executions that no decision explains: {seen_fills(strange)}"
                 writer.set_latch(False, reason, "gateway", self._clock())
         return new
+
+    def _wake(self, writer: Writer, fill: Fill) -> None:
+        """Follow an order of ours that was filled and that we never sent: a second gateway did."""
+        known = fill.client_order_id
+        order = None if known is None else writer.order(known)
+        if order is not None and order.state in NEVER_SENT:
+            alarm(Alarm.strange_order, f"{known} is filled, and {order.state.value} here")
+            writer.set_order(
+                order.client_order_id,
+                OrderState.working,
+                at=self._clock(),
+                broker_id=fill.broker_id,
+                detail="filled, though it was never sent from here",
+            )
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
         """Add our ids to executions of which the broker says only its own order id."""
