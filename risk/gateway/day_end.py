@@ -3,17 +3,20 @@
 The same bookkeeping as in training (`envs.rules`), for one book and in decimals.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 
 from risk.breakers import BreakerRules
 from risk.exits import next_cooldown
 from risk.gateway.market_days import MarketDay
-from risk.gateway.records import Account, Position
+from risk.gateway.records import Account, Activity, Position
 from risk.gateway.strategy import Standing, exposure_of
 from risk.gateway.strategy_reads import DayEnd, Tracked
 
 ZERO = Decimal(0)
+TRANSFERS = frozenset({"CSD", "CSW", "JNLC", "ACATC"})  # of cash: deposits, withdrawals, journals
+CENTS = Decimal("0.0001")
 SAME_COST = Decimal("0.001")  # relative; a split keeps what was paid, to the broker's rounding
 
 
@@ -66,6 +69,31 @@ def next_day(
         exposure=ZERO if running else exposure,
         volatility=market.volatility,
         model=model,
+    )
+
+
+def transferred(activities: Iterable[Activity]) -> Decimal:
+    """Return the cash that somebody has put into the account, less what was taken out of it."""
+    return sum((one.cash for one in activities if one.kind in TRANSFERS), ZERO)
+
+
+def with_transfers(day: DayEnd, cash: Decimal) -> DayEnd:
+    """Return a day as if the account had been larger by a transfer: that is no gain and no loss.
+
+    >>> from datetime import date
+    >>> one, half = Decimal(1), Decimal("0.5")
+    >>> day = DayEnd(date(2024, 1, 2), *[Decimal(100)] * 4, 0, 0, one, half, None)
+    >>> with_transfers(day, Decimal(-40)).peak
+    Decimal('60.0000')
+    """
+    ratio = (day.equity + cash) / day.equity
+    if not ratio > 0:
+        return day
+    return replace(
+        day,
+        starting_equity=(day.starting_equity * ratio).quantize(CENTS),
+        equity=(day.equity * ratio).quantize(CENTS),
+        peak=(day.peak * ratio).quantize(CENTS),
     )
 
 

@@ -13,7 +13,14 @@ from market.errors import InputError
 from risk.checks.prices import reference_price
 from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.broker import Broker
-from risk.gateway.day_end import next_day, next_tracked, seen, standing_of
+from risk.gateway.day_end import (
+    next_day,
+    next_tracked,
+    seen,
+    standing_of,
+    transferred,
+    with_transfers,
+)
 from risk.gateway.ledger import Ledger
 from risk.gateway.market_days import MarketDay, MarketDays
 from risk.gateway.records import SessionHours
@@ -201,6 +208,11 @@ class Strategist:
         if before is not None:
             elapsed = max(self._market.elapsed(before.session, market.session), 1)
         with self._ledger.writing(self._epoch) as writer:
+            if before is not None:
+                moved = transferred(
+                    one for one in writer.activities(before.session) if one.day <= market.session
+                )
+                before = with_transfers(before, moved)
             start = writer.starting_equity() or equity  # of an account that was empty then: now's
             model = _followed(writer, market.session) or (before.model if before else None)
             day = next_day(
@@ -250,7 +262,8 @@ class Strategist:
         days = self._ledger.days(1)
         if not days or days[0].session != state.previous_session:
             return None
-        return Known(days[0], self._ledger.tracked())
+        moved = transferred(self._ledger.activities(days[0].session))
+        return Known(with_transfers(days[0], moved), self._ledger.tracked())
 
     def _exposure(self, state: GatewayState, known: Known) -> Decimal:
         """Return what the breakers leave: by the last close, and less if the day is bad already."""

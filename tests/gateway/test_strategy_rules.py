@@ -278,6 +278,25 @@ def test_every_close_is_kept_with_its_regime_and_what_the_model_made_of_it(
     assert verify(venue.ledger, venue.ledger.anchor, judged_again).ok
 
 
+def test_a_deposit_is_no_gain_and_raises_the_floor_with_it(
+    venue: Any, ruled: Callable[..., Strategist]
+) -> None:
+    ruled()
+    venue.gateway.submit(venue.decision(S000="0.08"), Mode.paper)
+    venue.run(steps=5)
+    venue.next_session()
+    venue.run(steps=1)
+    venue.admin("POST", "/cash", {"amount": "40000"})
+    venue.run(steps=2)
+    venue.next_session()
+    venue.run(steps=1)
+    last, before = venue.ledger.days(2)
+    assert before.equity < 110_000 and last.equity > 130_000
+    assert D(139_000) < last.starting_equity < D(141_000) and last.peak < 150_000
+    made = venue.ledger.performance(MODEL)[-1]
+    assert made.day == last.session and abs(made.returns) < D("0.02")
+
+
 def test_a_policy_climbs_the_ramp_by_sessions_without_a_trip_or_by_a_person(
     venue: Any, ruled: Callable[..., Strategist]
 ) -> None:
