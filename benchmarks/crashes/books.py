@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
-from benchmarks.crashes.venue import CASH, HELD, ORDERS, START, Venue, bodies, decision
+from benchmarks.crashes.naive import Book, leg_of
+from benchmarks.crashes.venue import CASH, ORDERS, START, Venue, bodies, decision
 from brokers.exchange.records import to_cent
 from risk.gateway.broker import Broker
 from risk.gateway.courier import state_of
 from risk.gateway.ledger import Ledger
-from risk.gateway.records import BrokerOrder, Fill, OrderState, Side
+from risk.gateway.records import BrokerOrder, Fill, OrderRequest, OrderState, Side
 from risk.gateway.stored import DecisionState, StoredOrder
 
 
@@ -65,6 +68,34 @@ def compare(venue: Venue, ledger: Ledger, broker: Broker) -> Wrong:
     )
 
 
+def compare_book(folder: Path, broker: Broker, plan: Sequence[OrderRequest]) -> Wrong:
+    """Return what differs between a naive path's book and the exchange.
+
+    Args:
+        folder: of the book.
+        broker: of the account.
+        plan: what was to be sent.
+    """
+    with closing(Book(folder)) as book:
+        rows = book.rows()
+    there = broker.orders(START - timedelta(days=1))
+    filled: dict[str, Decimal] = {}
+    for one in there:
+        leg = f"{one.side.value} {one.symbol}"
+        filled[leg] = filled.get(leg, Decimal(0)) + one.filled
+    legs = [leg_of(order) for order in plan]
+    return Wrong(
+        lost=tuple(leg for leg in legs if leg not in filled),
+        duplicated=repeated(there),
+        misbooked=tuple(
+            f"{leg}: {rows[leg]}, there {filled[leg]}"
+            for leg in legs
+            if leg in filled and Decimal(rows[leg][2]) != filled[leg]
+        ),
+        unplanned=tuple(sorted(set(filled) - set(legs))),
+    )
+
+
 def repeated(there: Sequence[BrokerOrder]) -> tuple[str, ...]:
     """Return the legs of which there is more than one order."""
     legs = Counter((one.side.value, one.symbol) for one in there)
@@ -78,15 +109,6 @@ def cash_after(fills: Iterable[Fill]) -> Decimal:
         notional = to_cent(fill.quantity * fill.price)
         cash += (notional if fill.side is Side.sell else -notional) - fill.commission
     return cash
-
-
-def shares_after(fills: Iterable[Fill]) -> dict[str, Decimal]:
-    """Return the shares that an account has after executions."""
-    held = {name: Decimal(shares) for name, shares in HELD.items()}
-    for fill in fills:
-        signed = fill.quantity if fill.side is Side.buy else -fill.quantity
-        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + signed
-    return {name: shares for name, shares in held.items() if shares}
 
 
 def _differences(order: StoredOrder, there: dict[str, BrokerOrder]) -> list[str]:

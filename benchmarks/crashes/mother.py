@@ -17,13 +17,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import requests
 
-from benchmarks.crashes.books import compare
+from benchmarks.crashes import naive
+from benchmarks.crashes.books import compare, compare_book
 from benchmarks.crashes.in_process import Room
 from benchmarks.crashes.life import Birth, live, url_of
 from benchmarks.crashes.points import Trap, TrappedBroker, go_on
@@ -33,6 +36,7 @@ from benchmarks.crashes.venue import (
     KEYS,
     SECRET,
     Watched,
+    bodies,
     client,
     prepare,
 )
@@ -41,11 +45,13 @@ from risk.gateway.audit import FileAnchor, Mark
 from risk.gateway.engine import judged_again
 from risk.gateway.ledger import Ledger, code_version
 from risk.gateway.listening import address, listening_socket
+from risk.gateway.records import OrderRequest, Side
 from risk.gateway.verify import verify
 
 READ_S = 1.0  # that a life waits for an answer
 ANSWERS_WITHIN_S = 20.0
 VICTIM, REPORT = "victim", "report.json"
+GATEWAY = "gateway"
 
 
 class Outside:
@@ -130,12 +136,14 @@ class _Hunter:
             os.kill(victim, signal.SIGKILL)
 
 
-def _live(place: Outside, at: str | None) -> None:
+def _live(place: Outside, path: str, at: str | None, plan: Sequence[OrderRequest]) -> None:
     """Live in this process; at the end of the last life, compare the books.
 
     Args:
         place: of the life.
+        path: that orders take.
         at: the point at which it is killed; None lets it go on to the end of the decision.
+        plan: what a path other than the gateway's is to send.
     """
 
     def passing(point: str) -> None:
@@ -143,52 +151,81 @@ def _live(place: Outside, at: str | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     trap = Trap(passing)
-    (place.folder / VICTIM).unlink(missing_ok=True)
+    _tell_exchange(place.folder, at)
+    broker = TrappedBroker(client(place.url, READ_S), KEYS, trap, lambda: False)
+    if path == GATEWAY:
+        report = _by_gateway(place, broker, trap)
+    else:
+        naive.live(path, place, broker, plan)
+        report = {"wrong": asdict(compare_book(place.folder, broker, plan)), "audit": []}
+    (place.folder / REPORT).write_text(json.dumps(report))
+
+
+def _tell_exchange(folder: Path, at: str | None) -> None:
+    """Let the exchange kill this process where it takes the order of a point."""
+    (folder / VICTIM).unlink(missing_ok=True)
     if at is not None and at.endswith(" accepted"):
         number = at.partition("#")[2].partition(" ")[0]
-        whole = place.folder / f"{VICTIM}.new"
+        whole = folder / f"{VICTIM}.new"
         whole.write_text(f"{os.getpid()} {number}")
-        whole.rename(place.folder / VICTIM)
-    broker = TrappedBroker(client(place.url, READ_S), KEYS, trap, lambda: False)
+        whole.rename(folder / VICTIM)
+
+
+def _by_gateway(place: Outside, broker: TrappedBroker, trap: Trap) -> dict[str, Any]:
     anchor = FileAnchor(place.folder / "anchor")
     live(Birth(place, broker, anchor, trap))
     ledger = Ledger(url_of(place.folder), anchor)
     wrong = compare(place, ledger, broker)
     walked = verify(ledger, anchor, judged_again)
-    report = {"wrong": asdict(wrong), "audit": list(walked.problems)}
-    (place.folder / REPORT).write_text(json.dumps(report))
+    return {"wrong": asdict(wrong), "audit": list(walked.problems)}
 
 
-def case(folder: Path, ends: Sequence[str], faults: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Live a life for each end, and one to the end of the decision; compare the books.
+class Case:
+    """Lives at one exchange, one after another.
 
     Args:
-        folder: for the case; it is made, and removed.
-        ends: points of the lives before the last one; one that is not reached ends the case well.
-        faults: of the exchange's answers.
-
-    Returns:
-        How many lives were killed, what is wrong, and the seconds of it all.
+        folder: for it; it is made, and removed.
+        plan: see `_live`.
     """
-    begin = time.monotonic()
-    folder.mkdir(parents=True)
-    killed = 0
-    try:
-        with exchange(folder) as place:
-            prepare(place)
-            for fault in faults:
-                place.admin("POST", "/admin/faults", fault)
-            for at in (*ends, None):
-                status = status_of(forked(lambda at=at: _live(place, at)))  # type: ignore[misc]
-                if status == 0:
-                    break
-                if status != -signal.SIGKILL:
+
+    def __init__(self, folder: Path, plan: Sequence[OrderRequest]) -> None:
+        self._folder, self._plan = folder, plan
+
+    def run(
+        self, path: str, ends: Sequence[str], faults: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Live a life for each end, and one to the end of the decision; compare the books.
+
+        Args:
+            path: that orders take: the gateway's, or one of `naive.PATHS`.
+            ends: points of the lives before the last one; one that is not reached ends the case.
+            faults: of the exchange's answers.
+
+        Returns:
+            How many lives were killed, what is wrong, and the seconds of it all.
+        """
+        begin = time.monotonic()
+        self._folder.mkdir(parents=True)
+        try:
+            with exchange(self._folder) as place:
+                prepare(place)
+                for fault in faults:
+                    place.admin("POST", "/admin/faults", fault)
+                killed, status = self._lived(place, path, ends)
+                if status != 0:
                     return {"killed": killed, "failed": f"a life ended with {status}"}
-                killed += 1
-            report: dict[str, Any] = json.loads((folder / REPORT).read_text())
-        return {"killed": killed, "seconds": time.monotonic() - begin, **report}
-    finally:
-        shutil.rmtree(folder)
+                report: dict[str, Any] = json.loads((self._folder / REPORT).read_text())
+            return {"killed": killed, "seconds": time.monotonic() - begin, **report}
+        finally:
+            shutil.rmtree(self._folder)
+
+    def _lived(self, place: Outside, path: str, ends: Sequence[str]) -> tuple[int, int]:
+        """Return how many lives were killed, and how the last one ended."""
+        for killed, at in enumerate((*ends, None)):
+            status = status_of(forked(partial(_live, place, path, at, self._plan)))
+            if status != -signal.SIGKILL:
+                return killed, status
+        return len(ends), -signal.SIGKILL
 
 
 class _Unkept:
@@ -204,26 +241,39 @@ class _Unkept:
     last = marks
 
 
-def warm() -> None:
-    """Live once in this process: what is loaded and computed once is inherited by every copy."""
+def warm() -> list[OrderRequest]:
+    """Live once in this process: what is loaded and computed once is inherited by every copy.
+
+    Returns:
+        What the gateway sends without a fault, for the paths that do not plan by themselves.
+    """
     code_version()
     with TemporaryDirectory() as name:
         room = Room.new(Path(name))
         trap = Trap(go_on)
         live(Birth(room, room.broker(trap), _Unkept(), trap))
+        plan = [
+            OrderRequest(
+                body["client_order_id"], body["symbol"], Side(body["side"]), Decimal(body["qty"]),
+                Decimal(body["limit_price"]),
+            )
+            for body in bodies(room)
+        ]  # fmt: skip
         room.close()
     gc.collect()
     gc.freeze()  # else the copies' collections write to all of the memory that they share
     if threading.active_count() > 1:
         raise RuntimeError(f"{threading.active_count()} threads cannot be forked")
+    return plan
 
 
 def main() -> None:
-    """Do one case after another."""
-    warm()
+    """Run one case after another."""
+    plan = warm()
     for line in sys.stdin:
         asked = json.loads(line)
-        found = case(Path(asked["folder"]), asked["ends"], asked["faults"])
+        case = Case(Path(asked["folder"]), plan)
+        found = case.run(asked.get("path", GATEWAY), asked["ends"], asked["faults"])
         sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()
 
