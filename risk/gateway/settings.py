@@ -5,7 +5,8 @@ from enum import Enum
 from math import isfinite
 
 from risk.access.settings import GuardSettings
-from risk.gateway.permit import LONGEST_MS
+
+LONGEST_MS = 600_000
 
 
 class PermitKind(Enum):
