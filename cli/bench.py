@@ -164,6 +164,12 @@ def _gateway(bench: Bench) -> Result:
     return gateway.run(bench.limits, bench.execution, config.market, config.quality)
 
 
+def _orders(bench: Bench) -> Result:
+    from benchmarks import order_paths
+
+    return order_paths.run()
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
@@ -192,6 +198,12 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     ),
     "gateway": Benchmark(
         "verdicts, durable baskets, the audit's walk, a start after a kill", _gateway, cpu=True
+    ),
+    "orders": Benchmark(
+        "kills and lost answers against three ways to send orders: ten minutes",
+        _orders,
+        apart=True,
+        cpu=True,
     ),
     "scaling": Benchmark("how time grows with environments, agents, assets ...", _scaling),
     "equal_steps": Benchmark(

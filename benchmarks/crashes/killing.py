@@ -56,6 +56,4 @@ class Mother:
 
     def close(self) -> None:
         """Let it end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._process.communicate(timeout=30)
