@@ -48,8 +48,7 @@ def test_costs_without_noise_come_back():
     assert found.said == ()
 
 
-@pytest.mark.parametrize("odd", [0.0, 0.1])
-@pytest.mark.parametrize("count", [60, 400])
+@pytest.mark.parametrize(("count", "odd"), [(60, 0.0), (60, 0.1), (400, 0.1)])
 def test_the_truth_lies_within_two_standard_errors_as_often_as_it_should(count: int, odd: float):
     # Each share of 150 fits has a standard deviation of 0.018 around 0.95.
     within = dict.fromkeys(("spread_bp", "impact"), 0)
@@ -130,7 +129,7 @@ def test_a_commission_by_the_trade_is_told_by_what_was_traded():
         max_size=30,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_was_traded_gives_a_model_with_finite_errors(found: list[Trade]):
     fitted = fit(found, PRIOR, DOUBT, 3)
     assert set(fitted.errors) == set(RATES)

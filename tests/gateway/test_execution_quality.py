@@ -149,10 +149,10 @@ def test_costs_that_an_exchange_is_known_to_take_are_found_by_the_verb(
     few = run_costs(venue, tmp_path, monkeypatch, capsys)
     assert few["costs"] == few["configured"] and few["standard_errors"] == {}
     assert "0 trades are too few" in few["said"][0]
-    trade_for(venue, 4)
+    trade_for(venue, 3)
     told = run_costs(venue, tmp_path, monkeypatch, capsys)
     listed = legs(qualities(venue.ledger, venue.ledger.orders()))
-    assert told["trades"] == len(listed) >= 15 and told["filled_share"] == 1.0
+    assert told["trades"] == len(listed) >= 12 and told["filled_share"] == 1.0
     # What the exchange's rounding adds to its terms: a tick of its quote and one of its fill, and
     # a cent of each commission.
     cheapest = min(leg.notional / leg.filled for leg in listed)
@@ -170,7 +170,7 @@ def test_costs_that_an_exchange_is_known_to_take_are_found_by_the_verb(
         assert leg.sigma is not None and leg.participation is not None
         unit = float(leg.sigma) * float(leg.participation) ** 0.5 * 1e4
         assert costs["impact"] * unit <= ticks_bp
-    assert told["from"] == "2023-06-01" and told["until"] == "2023-06-06"
+    assert told["from"] == "2023-06-01" and told["until"] == "2023-06-05"
 
 
 def test_the_verb_shows_each_order_of_a_session_and_their_sum(
@@ -186,10 +186,10 @@ def test_the_verb_shows_each_order_of_a_session_and_their_sum(
     costly(venue)
     venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
     venue.run(steps=4)
-    code, shown, problem = told("session=2023-06-01")
+    code, shown, problem = told()  # of the last session with orders
     assert code == 0, problem
     found = json.loads(shown)
-    assert found["session"] == "2023-06-01" and told()[1] == shown
+    assert found["session"] == "2023-06-01"
     assert {one["symbol"] for one in found["orders"]} == {"S000", "S001"}
     assert found["summary"]["filled_share"] == 1.0 and found["summary"]["arrival_bp"] > 9.0
     for words, problem in (("session=2023-06-02", "no order of 2023-06-02"), ("session=x", "date")):
@@ -206,7 +206,7 @@ def run_costs(
     given = [
         "tercet", "costs", f"control.ledger={venue.ledger.place}", f"out={folder / 'costs.json'}",
         f"control.anchor={folder / 'anchor'}", f"control.halt_file={folder / 'HALT'}",
-        "doubt.spread_bp=50", "least_trades=15",
+        "doubt.spread_bp=50", "least_trades=12",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", given)
     assert main() == 0, capsys.readouterr().err
