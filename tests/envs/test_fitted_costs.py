@@ -57,6 +57,7 @@ def test_the_truth_lies_within_two_standard_errors_as_often_as_it_should(count: 
         for name in within:
             miss = getattr(found.costs, name) - getattr(TRUE, name)
             within[name] += abs(miss) <= 2.0 * found.errors[name]
+    print(f"{count} trades, {odd:.0%} gone wrong, seeds 0 to 149: within two errors {within}")
     assert min(within.values()) >= 0.9 * 150, within
 
 

@@ -160,6 +160,13 @@ def test_costs_that_an_exchange_is_known_to_take_are_found_by_the_verb(
     cents_bp = float(len(listed) * Decimal("0.01") / sum(leg.notional for leg in listed) * 10_000)
     errors, costs = told["standard_errors"], told["costs"]
     known = 2.0 * float(HALF_SPREAD_BP + SLIPPAGE_BP)
+    print(
+        f"{told['trades']} trades: spread {known} bp, fitted {costs['spread_bp']:.2f} "
+        f"+- {errors['spread_bp']:.2f}, a tick is {ticks_bp / 2:.2f} bp; commission "
+        f"{COMMISSION_BP} bp, fitted {costs['commission_bp']:.3f} "
+        f"+- {errors['commission_bp']:.3f}; impact 0, fitted {costs['impact']:.3f} "
+        f"+- {errors['impact']:.3f}"
+    )
     assert known - 2 * errors["spread_bp"] <= costs["spread_bp"]
     assert costs["spread_bp"] <= known + 2 * ticks_bp + 2 * errors["spread_bp"]
     assert errors["spread_bp"] < 1.0
