@@ -6,10 +6,12 @@ from random import Random
 
 from benchmarks.crashes.explore import Explorer
 from benchmarks.crashes.faults import FAULTS, Json, on_order
+from benchmarks.crashes.points import MILLISECONDS
 from benchmarks.crashes.venue import ORDERS
 
 NEAR = 15  # points from the commit that puts an order in flight to what its answer makes of it
 
+MOMENTS_MS = 600  # within which a life is over on a machine that does nothing else
 RECOVERY = ("epoch #1 ", "accounts #1 ", "accounts #2 ", "accounts #3 ", "latch #1 ")
 
 
@@ -80,6 +82,11 @@ def pairs(points: Points, random: Random, count: int, firsts: int) -> list[Case]
         seconds = random.sample(points.after(first, faults), share)
         found += [Case((first, second), faults) for second in seconds]
     return found
+
+
+def moments(random: Random, count: int) -> list[Case]:
+    """Return lives that end somewhere, inside a statement or a system call as well."""
+    return [Case((f"{random.randint(1, MOMENTS_MS)}{MILLISECONDS}",), ()) for _ in range(count)]
 
 
 def chains(points: Points, random: Random, count: int) -> list[Case]:

@@ -29,7 +29,7 @@ from benchmarks.crashes import naive
 from benchmarks.crashes.books import compare, compare_book
 from benchmarks.crashes.in_process import Room
 from benchmarks.crashes.life import Birth, live, url_of
-from benchmarks.crashes.points import Trap, TrappedBroker, go_on
+from benchmarks.crashes.points import MILLISECONDS, Trap, TrappedBroker, go_on
 from benchmarks.crashes.venue import (
     HEADERS,
     KEY,
@@ -89,8 +89,16 @@ def forked(work: Callable[[], object]) -> int:
     return process
 
 
-def status_of(process: int) -> int:
-    """Wait for the end of a process; return its exit status, < 0 of a signal."""
+def status_of(process: int, at: str | None = None) -> int:
+    """Wait for the end of a process; return its exit status, < 0 of a signal.
+
+    Args:
+        process: a copy of this one.
+        at: where it ends; after some milliseconds, wherever it is then, it is killed from here.
+    """
+    if at is not None and at.endswith(MILLISECONDS):
+        time.sleep(float(at.removesuffix(MILLISECONDS)) / 1000.0)
+        os.kill(process, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -142,7 +150,7 @@ def _live(place: Outside, path: str, at: str | None, plan: Sequence[OrderRequest
     Args:
         place: of the life.
         path: that orders take.
-        at: the point at which it is killed; None lets it go on to the end of the decision.
+        at: where it is killed; None lets it go on to the end of the decision.
         plan: what a path other than the gateway's is to send.
     """
 
@@ -222,7 +230,7 @@ class Case:
     def _lived(self, place: Outside, path: str, ends: Sequence[str]) -> tuple[int, int]:
         """Return how many lives were killed, and how the last one ended."""
         for killed, at in enumerate((*ends, None)):
-            status = status_of(forked(partial(_live, place, path, at, self._plan)))
+            status = status_of(forked(partial(_live, place, path, at, self._plan)), at)
             if status != -signal.SIGKILL:
                 return killed, status
         return len(ends), -signal.SIGKILL

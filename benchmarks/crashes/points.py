@@ -22,6 +22,9 @@ COMMIT = ("marking", "marked", "committed", "kept")
 POST = ("sending", "accepted", "answered")
 """Before the first byte; the exchange has the order, nothing came back; the answer has come."""
 
+MILLISECONDS = " ms"
+"""What a place ends with that is no point but a time after the birth: `<n> ms`."""
+
 
 class Trap:
     """Names the points of one life as they are passed.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.crashes.cases import Case, Points, chains, pairs, singles
+from benchmarks.crashes.cases import Case, Points, chains, moments, pairs, singles
 from benchmarks.crashes.explore import Explorer, closure, sequences
 from benchmarks.crashes.faults import FAULTS, name_of, on_order
 from benchmarks.crashes.killing import Mother, workplace
@@ -22,8 +22,11 @@ from risk.gateway.audit import FileAnchor
 
 SEED = 20231
 # kills by a real SIGKILL: alone, in pairs, in chains of 2 to 4; in this process: alone, in pairs
-DEFAULT = {"alone": 32, "pairs": 5, "chains": 6, "here_alone": 60, "here_pairs": 180}
-SOAK = {"pairs": 500, "chains": 60, "firsts": 60}
+DEFAULT = {
+    "alone": 26, "moments": 6, "pairs": 5, "firsts": 2, "chains": 6, "here_alone": 60,
+    "here_pairs": 180,
+}  # fmt: skip
+SOAK = {"moments": 100, "pairs": 500, "firsts": 60, "chains": 60}
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +76,21 @@ def test_a_process_killed_at_any_point_loses_no_order_and_doubles_none(
     assert done["kills"] == done["cases"] == len(cases)
 
 
+def test_a_process_killed_at_any_moment_loses_no_order_and_doubles_none(
+    mother: Mother, soak: bool
+) -> None:
+    random = Random(SEED + 3)
+    done = require_quiet(mother, moments(random, (SOAK if soak else DEFAULT)["moments"]))
+    print(f"SIGKILL at random milliseconds: {dict(done)}, seed {SEED + 3}, nothing wrong")
+    assert done["kills"] >= done["cases"] // 2
+
+
 def test_a_process_killed_again_in_its_recovery_converges_all_the_same(
     explorer: Explorer, mother: Mother, soak: bool
 ) -> None:
     points, random = Points(explorer), Random(SEED + 1)
     counts = SOAK if soak else DEFAULT
-    two = pairs(points, random, counts["pairs"], counts.get("firsts", 2))
+    two = pairs(points, random, counts["pairs"], counts["firsts"])
     in_a_row = chains(points, random, counts["chains"])
     done, more = require_quiet(mother, two), require_quiet(mother, in_a_row)
     print(
