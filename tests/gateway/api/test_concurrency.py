@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
-from threading import Barrier
+from threading import Barrier, local
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,7 +81,7 @@ def test_of_many_equal_requests_one_wins_and_all_hear_the_same(
 ) -> None:
     rounds, started = SOAK_ROUNDS if soak else ROUNDS, time.perf_counter()
     url, wanted, draw = listening(house.app), books(), Random(SEED)
-    barrier = Barrier(THREADS)
+    barrier, own = Barrier(THREADS), local()
     states: Counter[str] = Counter()
     for number in range(rounds):
         if number and number % EACH_DAY == 0:
@@ -94,8 +94,13 @@ def test_of_many_equal_requests_one_wins_and_all_hear_the_same(
         contents = [json.dumps(other if i in strangers else body) for i in range(THREADS)]
 
         def ask(content: str) -> requests.Response:
+            if not hasattr(own, "session"):
+                own.session = requests.Session()
             barrier.wait(60)
-            return requests.post(f"{url}/v1/decisions", content, headers=MESSAGE, timeout=60)
+            found: requests.Response = own.session.post(
+                f"{url}/v1/decisions", content, headers=MESSAGE, timeout=60
+            )
+            return found
 
         replies = list(crowd.map(ask, contents))
         asked = [reply for i, reply in enumerate(replies) if i not in strangers]

@@ -5,6 +5,7 @@ names that only look alike, numbers that no bank would read, sizes, depths, and 
 before.
 """
 
+import gc
 import json
 import time
 import tracemalloc
@@ -167,6 +168,25 @@ def test_what_is_no_request_is_refused_by_every_route(house: Any) -> None:
                 raise AssertionError(f"{path}, {name}: {error}") from error
     assert house.running.ledger.latch().armed and house.posted() == []
     print(f"no requests: {len(routes)} routes x {len(bodies())} kinds, all refused without a trace")
+
+
+def test_what_was_refused_leaves_no_memory_behind(house: Any) -> None:
+    text = json.dumps(right(house))
+    kinds = [text.replace('"0.05"', f'"0.05{i}x"').encode() for i in range(5)] + [b"{", b"[1]"]
+
+    def ask(times: int) -> int:
+        for i in range(times):
+            reply = house.ask_once("POST", "/v1/decisions", kinds[i % len(kinds)], Role.allocate)
+            assert reply.status in (400, 422)
+            assert house.ask_once("POST", f"/v1/{i}", b"", None).status == 401
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    before = ask(200)
+    grown = ask(400) - before
+    tracemalloc.stop()
+    assert grown < 200_000, f"{grown} bytes more after 800 refused requests"
 
 
 @pytest.mark.parametrize("zero", ["-0", "-0.0", "0.000000", -0.0, 0])
