@@ -19,7 +19,7 @@ from market.code_version import commit
 from market.errors import InputError
 from risk.gateway import schema
 from risk.gateway.audit import START, Anchor, AnchorFailed, Head, Mark
-from risk.gateway.reads import Found, Reads
+from risk.gateway.reads import Found, Reads, rows_of
 from risk.gateway.storage import PATIENCE_S, LedgerFailed, StaleEpoch, Storage
 from risk.gateway.strategy_reads import StrategyReads
 from risk.gateway.writer import Writer
@@ -75,9 +75,8 @@ class Ledger(StrategyReads):
         with self._storage.failing_closed(), self._storage.writer.begin() as connection:
             if self._storage.path is None:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            config = _alembic(connection)
-            self._refuse_newer(config, connection)
-            command.upgrade(config, "head")
+            if self._revision(connection) != _revisions()[0]:
+                command.upgrade(_alembic(connection), "head")
 
     def acquire(self, owner: str) -> int:
         """Take the ledger over, and return the new epoch; the latch is not armed afterwards.
@@ -190,13 +189,14 @@ class Ledger(StrategyReads):
         row = reads._first(select(schema.fence.c.epoch))
         return 0 if row is None else int(row["epoch"])
 
-    def _refuse_newer(self, config: Config, connection: Connection) -> None:
+    def _revision(self, connection: Connection) -> str | None:
+        """Return the revision of the tables, None of none; one that is newer is refused."""
         found = MigrationContext.configure(connection).get_current_revision()
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if found is not None and found not in known:
+        if found is not None and found not in _revisions():
             raise InputError(
                 f"{self.place} was written by a newer version (schema {found}); update this program"
             )
+        return found
 
     def _lock_file(self) -> None:
         """Hold a lock beside an SQLite file for as long as this process lives."""
@@ -258,10 +258,17 @@ class _Snapshot(Reads):
         self._connection = connection
 
     def _rows(self, statement: Executable) -> list[Found]:
-        return [dict(row) for row in self._connection.execute(statement).mappings()]
+        return rows_of(self._connection.execute(statement))
 
 
-def _alembic(connection: Connection) -> Config:
+@cache
+def _revisions() -> tuple[str, ...]:
+    """Return the revisions that this version knows, the newest first."""
+    script = ScriptDirectory.from_config(_alembic(None))
+    return tuple(found.revision for found in script.walk_revisions())
+
+
+def _alembic(connection: Connection | None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
