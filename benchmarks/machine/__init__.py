@@ -1,1 +1,1 @@
-"""A whole venue in one process, without sockets and sleep: what random tests of the gateway drive."""
+"""A whole venue in one process, without sockets or sleep, for random tests of the gateway."""

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from sqlalchemy import create_engine, insert, text
 
+from benchmarks.machine.fuse import KeptMarks
 from risk.gateway import schema
-from risk.gateway.audit import FileAnchor
 from risk.gateway.ledger import Ledger
 from risk.gateway.verify import _FIRST_FENCE
 
@@ -31,7 +31,7 @@ class SQLiteBooks:
 
     def __init__(self, folder: Path) -> None:
         self._template, self._file = folder / "template.sqlite", folder / "ledger.sqlite"
-        ledger = Ledger(f"sqlite:///{self._template}", FileAnchor(folder / "template.anchor"))
+        ledger = Ledger(f"sqlite:///{self._template}", KeptMarks())
         ledger.migrate()
         ledger.close()
 
@@ -49,12 +49,11 @@ class PostgresBooks:
 
     Args:
         url: of it; it is empty.
-        folder: for an anchor.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        ledger = Ledger(url, FileAnchor(folder / "template.anchor"))
+        ledger = Ledger(url, KeptMarks())
         ledger.migrate()
         ledger.close()
         self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))

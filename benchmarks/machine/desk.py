@@ -11,9 +11,8 @@ from typing import TypeVar
 from requests import PreparedRequest, Response
 
 from benchmarks.machine.books import Books
-from benchmarks.machine.fuse import Fuse, FusedAnchor, Killed
+from benchmarks.machine.fuse import Fuse, FusedAnchor, Killed, KeptMarks
 from benchmarks.machine.market import BARS, CALENDAR, Market
-from risk.gateway.audit import FileAnchor
 from risk.gateway.engine import Gateway, keep_limits
 from risk.gateway.execution import ExecutionSettings, Schedule
 from risk.gateway.latch import arm_paper
@@ -28,9 +27,15 @@ from risk.gateway.supervisor import Supervisor
 MODEL = "a" * 64
 PERMIT_MS = 30_000
 EXECUTION = ExecutionSettings(
-    limit_offset="0.002", drift_band="0.002", min_notional="10", slice_adv="0.0003",
-    slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
-)  # fmt: skip
+    limit_offset=Decimal("0.002"),
+    drift_band=Decimal("0.002"),
+    headroom=Decimal("0.001"),
+    min_notional=Decimal("10"),
+    slice_adv=Decimal("0.0003"),  # so small that an ordinary order has several slices
+    slice_interval_s=300,
+    schedule=Schedule.twap,
+    max_trades_day=20,
+)
 SOURCE = BarsSource(lambda: BARS, lambda: "1", CALENDAR, 1e9, 0.99)
 NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}))
 
@@ -45,13 +50,13 @@ class Desk:
         market: of it.
         books: of it.
         limits: configured.
-        folder: for anchor and HALT file.
+        folder: for the HALT file.
     """
 
     def __init__(self, market: Market, books: Books, limits: GatewayLimits, folder: Path) -> None:
         self.market, self._books, self._configured = market, books, limits
         self.fuse = Fuse()
-        self.anchor = FileAnchor(folder / "anchor")
+        self.anchor = KeptMarks()
         self.halt_file = HaltFile(folder / "HALT")
         self.counts: Counter[str] = Counter()
         self.skew = timedelta(0)
@@ -65,7 +70,7 @@ class Desk:
         self.fuse.bury()
         self.fuse.put_out()
         self.halt_file.clear()
-        self.anchor.path.unlink(missing_ok=True)
+        self.anchor.begin()
         self.skew = timedelta(0)
         self.url = self._books.fresh()
         self.outside = Ledger(self.url, self.anchor)  # as another process has it

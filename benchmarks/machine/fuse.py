@@ -7,7 +7,7 @@ is no `Exception`, and once dead it can neither send nor commit, whatever its `f
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from risk.gateway.audit import FileAnchor, Mark
+from risk.gateway.audit import Anchor, Mark
 
 
 class Killed(BaseException):
@@ -49,6 +49,29 @@ class Fuse:
         self._left.clear()
 
 
+class KeptMarks:
+    """An anchor in the memory of who looks on: it outlives every process that is pretended."""
+
+    def __init__(self) -> None:
+        self._marks: list[Mark] = []
+
+    def begin(self) -> None:
+        """Forget all marks."""
+        self._marks.clear()
+
+    def append(self, mark: Mark) -> None:
+        """Keep a mark."""
+        self._marks.append(mark)
+
+    def marks(self) -> Iterable[Mark]:
+        """Return all marks."""
+        return tuple(self._marks)
+
+    def last(self) -> list[Mark]:
+        """Return the last marks."""
+        return self._marks[-100:]
+
+
 class FusedAnchor:
     """An anchor before and after each of whose marks the process may die.
 
@@ -60,11 +83,11 @@ class FusedAnchor:
         fuse: of the process.
     """
 
-    def __init__(self, anchor: FileAnchor, fuse: Fuse) -> None:
+    def __init__(self, anchor: Anchor, fuse: Fuse) -> None:
         self._anchor, self._fuse = anchor, fuse
 
     def append(self, mark: Mark) -> None:
-        """Write a mark, if the process lives to do it."""
+        """Keep a mark, if the process lives to do it."""
         self._fuse.burn()
         self._anchor.append(mark)
         self._fuse.burn()

@@ -1,27 +1,72 @@
 """The official client's requests, answered by the exchange's own application without a socket.
 
-Client and exchange are the real ones, from alpaca-py's calls down to prepared HTTP requests and from
-the ASGI application down to SQLite. What is left out is urllib3, the kernel and uvicorn between them,
-which `tests/brokers` and `tests/gateway/test_engine.py` go through. A planned fault does what it does
-to a connection: it resets it, lets it fall silent, ends it in the middle of an answer.
+Client and exchange are the real ones, from alpaca-py's calls down to prepared HTTP requests, and
+from the fault plan and the routes' own functions down to SQLite. What is left out lies between
+them, and other tests go through it: urllib3, the kernel, uvicorn, and FastAPI's way from a path to
+its function. A planned fault does what it does to a connection: it resets it, lets it fall silent,
+ends it in the middle of an answer.
 """
 
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from fastapi.routing import APIRoute, APIRouter
 from requests import PreparedRequest, Response
+from starlette.requests import Request
 from urllib3 import HTTPResponse
 
 from brokers.alpaca import AlpacaBroker
-from brokers.exchange.wire import _TRANSPORTS, App
+from brokers.exchange.records import Rejection
+from brokers.exchange.web import Keys, rejected
+from brokers.exchange.wire import _TRANSPORTS, App, Message, Receive, Scope, Send
 from brokers.one_shot import NoAnswer, OneShotAdapter, Timeouts
+from market.errors import InputError
 
 PEER = ("inside", 0)  # the address of the only client
 Before = Callable[[PreparedRequest], None]
 After = Callable[[PreparedRequest, Response], None]
+
+
+class Routes:
+    """An exchange's routes as an ASGI application, found by path alone.
+
+    Args:
+        router: of the exchange.
+        keys: that its callers must send.
+    """
+
+    def __init__(self, router: APIRouter, keys: Keys) -> None:
+        self._keys = keys
+        routes = [route for route in router.routes if isinstance(route, APIRoute)]
+        self._fixed = {
+            (method, route.path): route.endpoint
+            for route in routes
+            for method in route.methods or ()
+            if "{" not in route.path
+        }
+        self._open = [route for route in routes if "{" in route.path]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        endpoint, scope["path_params"] = self._found(scope["method"], scope["path"])
+        request = Request(scope, receive)
+        try:
+            self._keys.check(request)
+            response = await endpoint(request)
+        except (Rejection, InputError) as error:
+            response = await rejected(request, error)
+        await response(scope, receive, send)
+
+    def _found(self, method: str, path: str) -> tuple[Callable[..., Any], dict[str, str]]:
+        if (method, path) in self._fixed:
+            return self._fixed[method, path], {}
+        for route in self._open:
+            if method in (route.methods or ()) and (match := route.path_regex.match(path)):
+                return route.endpoint, match.groupdict()
+        raise LookupError(f"the exchange has no {method} {path}")
 
 
 class Inside(OneShotAdapter):
@@ -63,7 +108,7 @@ class _Wire:
         url = urlsplit(request.url or "")
         body = request.body or b""
         self._body = body.encode() if isinstance(body, str) else body
-        self.scope: MutableMapping[str, Any] = {
+        self.scope: Scope = {
             "type": "http",
             "method": request.method,
             "path": url.path,
@@ -85,14 +130,14 @@ class _Wire:
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         """Give the body once; after that the client has hung up."""
         if self._asked:
             return {"type": "http.disconnect"}
         self._asked = True
         return {"type": "http.request", "body": self._body, "more_body": False}
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         """Take a part of the answer."""
         if message["type"] == "http.response.start":
             self._status = message["status"]
@@ -130,14 +175,10 @@ class _Wire:
         )
 
 
-def _run(answering: Coroutine[Any, Any, None] | Any) -> None:
+def _run(answering: Any) -> None:
     """Run what never waits, without a loop."""
     try:
         answering.send(None)
     except StopIteration:
         return
-    _waits()
-
-
-def _waits() -> NoReturn:
     raise RuntimeError("the exchange waits for something: only a planned `slow` does")

@@ -1,17 +1,16 @@
-"""The world outside of the gateway: an exchange that begins anew in a millisecond, and its people."""
+"""The world outside of the gateway: an exchange that begins anew in a moment, and its people."""
 
 import json
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from benchmarks.machine.inside import After, Before, Inside, connect_inside
+from benchmarks.machine.inside import After, Before, Inside, Routes, connect_inside
 from brokers.alpaca import AlpacaBroker
-from brokers.exchange import events
+from brokers.exchange import events, web
 from brokers.exchange.exchange import Exchange
 from brokers.exchange.faults import FaultPlan, parse_fault
 from brokers.exchange.records import OPEN, ExchangeOrder, Rejection
-from brokers.exchange.serve import application
 from brokers.exchange.settings import ClockMode, ExchangeSettings
 from brokers.exchange.store import time_text
 from brokers.exchange.wire import Faulty
@@ -46,9 +45,11 @@ class Market:
     def __init__(self, folder: Path) -> None:
         self.exchange = Exchange(folder / "exchange.sqlite", BARS, CALENDAR, _SETTINGS)
         self.exchange.configure({"no_shorting": True})
-        self._app = application(self.exchange, KEYS.key, KEYS.secret)
-        assert isinstance(self._app, Faulty), "which holds the plan of faults"
-        self.plan: FaultPlan = self._app._plan
+        self.plan = FaultPlan()
+        self.exchange.hidden = self.plan.hidden
+        keys = web.Keys(KEYS.key, KEYS.secret)
+        routes = Routes(web.trading_routes(self.exchange, keys), keys)
+        self._app = Faulty(routes, self.plan)
         self._facts = [tuple(row) for row in self._sql("SELECT name, value FROM facts")]
         self.strangers: set[str] = set()  # ids of orders that are not the gateway's
 
