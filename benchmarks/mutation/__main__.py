@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, help="a file for every mutant and what found it")
     asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     os.environ["CI"] = "true"  # drawn cases are the same each time
     started = time.monotonic()
     outcomes = [
@@ -71,12 +72,12 @@ def _summary(outcomes: Sequence[Outcome], *, whole: bool) -> dict[str, Any]:
     listed = yaml.safe_load(Path(__file__).with_name("equivalent.yaml").read_text()) or []
     equivalents = {_key(one) for one in listed}
     survivors = [one for one in outcomes if one.survived]
-    excused = [one for one in survivors if str(_identity(one.mutant)) in equivalents]
+    excused = [one for one in survivors if _identity(one.mutant) in equivalents]
     for one in survivors:
         if one not in excused:
             print(f"SURVIVED {one.mutant}", flush=True)
     counted = len(outcomes) - len(excused)
-    met = {str(_identity(one.mutant)) for one in excused}
+    met = {_identity(one.mutant) for one in excused}
     return {
         "mutants": len(outcomes),
         "killed": len(outcomes) - len(survivors),
@@ -99,12 +100,12 @@ def _by_module(outcomes: Sequence[Outcome]) -> dict[str, list[int]]:
 
 
 def _key(listed: dict[str, str]) -> str:
-    return str((listed["module"], listed["within"], listed["before"], listed["after"]))
+    return " | ".join(listed[name] for name in ("module", "within", "kind", "before", "after"))
 
 
-def _identity(mutant: Mutant) -> tuple[str, str, str, str]:
-    """Return what a mutant is by, whatever line it stands on."""
-    return mutant.module, mutant.within, mutant.before, mutant.after
+def _identity(mutant: Mutant) -> str:
+    """Return what a mutant is known by, whatever line it stands on."""
+    return " | ".join((mutant.module, mutant.within, mutant.kind, mutant.before, mutant.after))
 
 
 if __name__ == "__main__":

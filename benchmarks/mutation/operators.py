@@ -7,7 +7,8 @@ of tuples) is not made, because any test at all would find it.
 
 import ast
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeGuard
 
 Replacement = tuple[str, ast.AST]  # the kind of the mistake, and what stands there then
 Operator = Callable[[ast.AST], Iterator[Replacement]]
@@ -170,19 +171,25 @@ def limit_named(names: frozenset[str]) -> Operator:
     return unnamed
 
 
-def move_added(states: tuple[str, ...]) -> Operator:
-    """Return the mistake that allows one more move in a table `{_S.a: {_S.b, ...}, ...}`."""
+def move_added(legal: Mapping[str, frozenset[str]]) -> Operator:
+    """Return the mistake that allows one more move in a table `{_S.a: {_S.b, ...}, ...}`.
+
+    Args:
+        legal: that table: name of a state -> names of those that it may move to.
+    """
+    missing = [(one, other) for one in legal for other in legal if other not in legal[one]]
 
     def added(node: ast.AST) -> Iterator[Replacement]:
-        if not (isinstance(node, ast.Dict) and node.keys and _is_state(node.keys[0], states)):
+        if not isinstance(node, ast.Dict):
             return
-        for place, target in ((p, s) for p in range(len(node.keys)) for s in states):
+        places = {key.attr: row for row, key in enumerate(node.keys) if _is_state(key, legal)}
+        for one, other in missing if set(places) == set(legal) else ():
             changed = copy.deepcopy(node)
-            key = changed.keys[place]
+            key, moves = changed.keys[places[one]], changed.values[places[one]]
             assert isinstance(key, ast.Attribute)
-            more = ast.Attribute(copy.deepcopy(key.value), target, ast.Load())
-            changed.values[place] = ast.BinOp(changed.values[place], ast.BitOr(), ast.Set([more]))
-            yield f"move {key.attr}->{target}", changed
+            more = ast.Set([ast.Attribute(copy.deepcopy(key.value), other, ast.Load())])
+            changed.values[places[one]] = ast.BinOp(moves, ast.BitOr(), more)
+            yield f"move {one}->{other}", changed
 
     return added
 
@@ -219,5 +226,5 @@ def _is_store(node: ast.AST) -> bool:
     )
 
 
-def _is_state(node: ast.AST | None, states: tuple[str, ...]) -> bool:
+def _is_state(node: ast.AST | None, states: Mapping[str, object]) -> TypeGuard[ast.Attribute]:
     return isinstance(node, ast.Attribute) and node.attr in states

@@ -1,0 +1,196 @@
+"""What a violation says, and cases in which two checks meet: mistakes that were put in survived."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from risk.checks.judge import judge_basket, judge_decision, judge_order
+from risk.checks.arithmetic import exactly
+from risk.checks.order import open_shares, reduces, tick, volume
+from risk.gateway.limits import RULES
+from risk.gateway.records import Side
+from risk.gateway.state import NameDay, OpenOrder
+from risk.gateway.verdict import ReasonCode, Verdict
+
+D = Decimal
+NAN = D("NaN")
+R = ReasonCode
+SELL = {"symbol": "AAA", "side": Side.sell}
+Case = Any  # GatewayCase of conftest.py
+
+
+def ordered(case: Case, **order: Any) -> Verdict:
+    return judge_order(case.state, case.order(**order), case.limits)
+
+
+def codes(verdict: Verdict) -> set[ReasonCode]:
+    return {item.code for item in verdict.violations}
+
+
+def said(verdict: Verdict, code: ReasonCode) -> list[tuple[str, str, str, str]]:
+    """Return (limit, allowed, proposed, symbol) of every violation of a code."""
+    return [
+        (item.limit, item.allowed, item.proposed, item.symbol)
+        for item in verdict.violations
+        if item.code is code
+    ]
+
+
+def test_a_price_of_one_has_ticks_of_a_hundredth() -> None:
+    assert tick(D(1)) == D("0.01")
+    assert tick(D("0.9999")) == D("0.0001")
+
+
+def test_the_values_seen_and_allowed_are_told_exactly(case: Case) -> None:
+    halted = ordered(case.with_name("assets", "CCC", tradable=False))
+    assert said(halted, R.not_tradable) == [("", "True", "False", "CCC")]
+    unknown = ordered(case.with_state(assets={}))
+    assert said(unknown, R.not_tradable) == [("", "True", "missing", "CCC")]
+    worthless = ordered(case.with_name("quotes", "CCC", last=D("-3")))
+    assert said(worthless, R.quote_missing) == [("", "a positive price", "-3", "CCC")]
+    silent = ordered(case.with_state(quotes={}))
+    assert said(silent, R.quote_missing) == [("", "a positive price", "missing", "CCC")]
+    traded = {"CCC": NameDay(D(0), D(7))}
+    assert said(ordered(case.with_state(name_day=traded)), R.round_trip) == [("", "0", "7", "CCC")]
+    assert said(ordered(case.with_state(name_day=None)), R.round_trip) == [
+        ("", "0", "missing", "CCC")
+    ]
+    barred = ordered(case.with_name("assets", "AAA", shortable=False), **SELL, quantity=D(101))
+    assert said(barred, R.borrow_status) == [("", "True", "False", "AAA")]
+    long = "X" * 50
+    assert said(ordered(case, symbol=long), R.symbol_invalid)[0][2] == "'" + "X" * 39
+    from_nowhere = judge_decision(
+        case.state, replace(case.decision, weights={long: D("0.1")}), case.limits
+    )
+    assert said(from_nowhere, R.not_allowed) == [("", "the allow-list", "'" + "X" * 39, "X" * 16)]
+
+
+def test_a_quote_of_tomorrow_and_one_of_yesterday_break_different_limits(case: Case) -> None:
+    import datetime
+
+    day = datetime.timedelta(days=1)
+    late = ordered(case.with_name("quotes", "CCC", at=case.state.now - day))
+    early = ordered(case.with_name("quotes", "CCC", at=case.state.now + day))
+    assert said(late, R.quote_stale) == [("max_quote_age_s", "60", "86400", "CCC")]
+    assert said(early, R.quote_stale) == [("max_clock_skew_s", "-1", "-86400", "CCC")]
+
+
+def test_a_slice_beyond_its_parent_breaks_the_limit_of_slices(case: Case) -> None:
+    found = ordered(case, slice=3, slices=2)
+    assert said(found, R.slices_parent) == [("max_slices", "1", "3", "CCC")]
+
+
+def test_every_limit_that_a_violation_names_is_one_of_its_control(case: Case) -> None:
+    """Everything at once, from a state in which nothing is right."""
+    broken = case.with_state(
+        account=None, account_at=None, quotes={}, facts={}, assets={}, second={}, permit_left_s=NAN,
+        skew_s=NAN, equity_reads=(), reconciled_at=None, failures=None, messages_second=None,
+        messages_minute=None, unknown_orders=None, day=None, week_notional=None, parents=None,
+    )  # fmt: skip
+    found = (
+        *ordered(broken).violations,
+        *judge_basket(broken.state, (case.order(), case.order(**SELL)), 0, case.limits).violations,
+    )
+    assert len({item.code for item in found}) > 30
+    elsewhere = {R.quote_stale, R.reconcile_stale, R.snapshot_stale, R.weight_sum}
+    for item in found:
+        if item.limit in RULES and item.code not in elsewhere:
+            assert item.code.control in RULES[item.limit].controls, item
+
+
+@pytest.mark.parametrize("changes", [{"symbol": ""}, {"slice": -1}])
+def test_a_leg_without_a_name_or_a_number_has_no_id_and_does_not_stop_the_checks(
+    case: Case, changes: dict[str, Any]
+) -> None:
+    order = case.order()
+    request = replace(order.request, symbol=changes.get("symbol", order.request.symbol))
+    odd = replace(order, request=request, slice=changes.get("slice", 0))
+    found = judge_order(case.state, odd, case.limits)
+    assert said(found, R.foreign_id)[0][1] == "missing"
+
+
+def test_half_a_quote_is_not_crossed(case: Case) -> None:
+    for bid, ask in ((None, D(100)), (D(100), None)):
+        assert R.quote_crossed not in codes(
+            ordered(case.with_name("quotes", "CCC", bid=bid, ask=ask))
+        )
+
+
+def test_a_sale_in_another_name_is_no_wash_trade(case: Case) -> None:
+    elsewhere = OpenOrder("x", "AAA", Side.sell, D(1), D(100))
+    assert ordered(case.with_state(open_orders=(elsewhere,))).allowed
+    here = OpenOrder("x", "CCC", Side.sell, D(1), D(100))
+    assert codes(ordered(case.with_state(open_orders=(here,)))) == {R.wash_trade}
+
+
+def test_an_order_is_never_less_of_the_volume_than_itself(case: Case) -> None:
+    """A parent whose slices were not counted does not make the order itself small."""
+    order = case.order(quantity=D(10_001))
+    counted = case.with_state(counted=frozenset({order.request.client_order_id}), parents={})
+    found = judge_order(counted.state, order, case.limits)
+    assert said(found, R.participation_order) == [("max_parent_adv", "10000.00", "10001", "CCC")]
+
+
+@pytest.mark.parametrize("sold", ["99.5", "100", "40"])
+def test_an_exit_is_no_short_sale_whatever_its_price_is(case: Case, sold: str) -> None:
+    quotes = {name: one for name, one in case.state.quotes.items() if name != "AAA"}
+    blind = case.with_state(quotes=quotes).with_name("positions", "AAA", price=NAN)
+    found = codes(ordered(blind, **SELL, quantity=D(sold)))
+    assert R.quote_missing in found and R.short_sale not in found
+
+
+def test_a_short_sale_needs_an_account_and_a_name_that_is_known(case: Case) -> None:
+    nobody = case.with_state(account=None)
+    assert said(ordered(nobody, **SELL, quantity=D(150)), R.short_sale) == [
+        ("max_short_weight", "NaN", "5000", "AAA")
+    ]
+    assert said(ordered(nobody, **SELL), R.short_sale) == [("max_short_weight", "NaN", "0", "AAA")]
+    nowhere = case.with_state(assets={})
+    assert said(ordered(nowhere, **SELL, quantity=D(150)), R.borrow_status) == [
+        ("", "True", "missing", "AAA")
+    ]
+    assert R.borrow_status not in codes(ordered(nowhere, **SELL, quantity=D(100)))
+
+
+def test_a_short_position_is_explained_like_a_long_one(case: Case) -> None:
+    short = case.holding({"AAA": D(-100)})
+    for ours, explained in ((D(-100), True), (D(-125), True), (D("-125.01"), False)):
+        state = replace(short.state, ledger_positions={"AAA": ours})
+        found = codes(judge_order(state, case.order("AAA", quantity=D(10)), case.limits))
+        assert (R.position_jump not in found) is explained
+
+
+def test_without_a_ledger_no_position_is_explained_not_even_none(case: Case) -> None:
+    assert R.position_jump in codes(ordered(case.with_state(ledger_positions=None)))
+
+
+def test_an_account_that_is_not_known_has_no_room_for_an_order(case: Case) -> None:
+    found = ordered(case.with_state(account=None))
+    assert said(found, R.notional_cap) == [("max_order_weight", "NaN", "5000", "CCC")]
+
+
+def test_only_open_orders_of_the_same_name_and_side_come_before_an_order(case: Case) -> None:
+    order = case.order(**SELL, quantity=D(100))
+    others = (
+        OpenOrder("a", "AAA", Side.buy, D(60), D(100)),
+        OpenOrder("b", "BBB", Side.sell, D(60), D(100)),
+        OpenOrder(order.request.client_order_id, "AAA", Side.sell, D(100), D(100)),
+    )
+    state = replace(case.state, open_orders=others)
+    with exactly():
+        assert open_shares(state, order, Side.sell) == 0
+        assert open_shares(state, order, Side.buy) == 60
+        assert reduces(state, order)
+
+
+@pytest.mark.parametrize(
+    ("adv", "expected"),
+    [("0.5", "0.5"), ("0", "NaN"), ("-1", "NaN"), ("NaN", "NaN"), (None, "NaN")],
+)
+def test_a_volume_is_positive_or_not_known(case: Case, adv: str | None, expected: str) -> None:
+    known = case.with_name("facts", "CCC", adv=None if adv is None else D(adv)).state
+    with exactly():
+        assert str(volume(known, "CCC")) == expected
+        assert str(volume(known, "ZZZ")) == "NaN"
