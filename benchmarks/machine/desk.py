@@ -11,7 +11,7 @@ from typing import TypeVar
 from requests import PreparedRequest, Response
 
 from benchmarks.machine.books import Books
-from benchmarks.machine.fuse import Fuse, FusedAnchor, Killed, KeptMarks
+from benchmarks.machine.fuse import Fuse, FusedAnchor, KeptMarks, Killed
 from benchmarks.machine.market import BARS, CALENDAR, Market
 from risk.gateway.engine import Gateway, keep_limits
 from risk.gateway.execution import ExecutionSettings, Schedule
