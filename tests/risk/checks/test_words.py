@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from risk.checks.judge import judge_basket, judge_decision, judge_order
 from risk.checks.arithmetic import exactly
+from risk.checks.judge import judge_basket, judge_decision, judge_order
 from risk.checks.order import open_shares, reduces, tick, volume
 from risk.gateway.limits import RULES
 from risk.gateway.records import Side
@@ -194,3 +194,65 @@ def test_a_volume_is_positive_or_not_known(case: Case, adv: str | None, expected
     with exactly():
         assert str(volume(known, "CCC")) == expected
         assert str(volume(known, "ZZZ")) == "NaN"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "allowed", "proposed"),
+    [
+        ({"armed": False}, R.latch, "True", "False"),
+        ({"armed": None}, R.latch, "True", "missing"),
+        ({"halted": True}, R.halt_file, "False", "True"),
+        ({"permit_left_s": D(0)}, R.permit, "more than 0", "0"),
+        ({"limits_version": "v"}, R.limits_version, "v", None),
+        ({"ledger_writable": False}, R.ledger, "True", "False"),
+        ({"audit_intact": False}, R.audit, "True", "False"),
+        ({"ramp": D(2)}, R.ramp, "a share in (0, 1]", "2"),
+        ({"drifted": frozenset({"AAA"})}, R.drift, "none", "AAA"),
+        ({"drifted": None}, R.drift, "none", "missing"),
+        ({"foreign": frozenset({"x"})}, R.foreign_order, "none", "x"),
+        ({"foreign": None}, R.foreign_order, "none", "missing"),
+        ({"failures": 3}, R.repeated_failures, "2", "3"),
+        ({"messages_second": 2}, R.throttle_second, "1", "2"),
+        ({"messages_minute": 120}, R.throttle_minute, "119", "120"),
+    ],
+)  # fmt: skip
+def test_the_gate_tells_what_it_wants_and_what_it_sees(
+    case: Case, changes: dict[str, Any], code: ReasonCode, allowed: str, proposed: str | None
+) -> None:
+    ((_, wanted, seen, _),) = said(ordered(case.with_state(**changes)), code)
+    assert (wanted, seen) == (allowed, case.limits.version if proposed is None else proposed)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code", "allowed"),
+    [
+        ("suspended", True, R.suspended, "False"),
+        ("blocked", True, R.blocked, "False"),
+        ("no_shorting", False, R.short_barred, "True"),
+    ],
+)
+def test_the_gate_tells_what_it_wants_of_the_account(
+    case: Case, field: str, value: bool, code: ReasonCode, allowed: str
+) -> None:
+    ((_, wanted, seen, _),) = said(ordered(case.with_account(**{field: value})), code)
+    assert (wanted, seen) == (allowed, str(value))
+
+
+def test_an_account_that_is_not_known_is_told_as_missing(case: Case) -> None:
+    found = ordered(case.with_state(account=None))
+    for code in (R.suspended, R.blocked, R.multiplier, R.cash_floor, R.snapshot_implausible):
+        assert [seen for _, _, seen, _ in said(found, code)] == ["missing"], code
+    for code in (R.daily_loss, R.drawdown):
+        assert [seen for _, _, seen, _ in said(found, code)] == ["NaN"], code
+
+
+def test_equity_of_half_a_dollar_is_equity(case: Case) -> None:
+    """Nothing in the checks takes one unit of currency for nothing."""
+    small = D("0.5")
+    poor = case.with_state(
+        equity_reads=(small,) * 3, peak_equity=small, positions={}, ledger_positions={}
+    ).with_account(equity=small, cash=small, last_equity=small, buying_power=small)
+    found = codes(ordered(poor))
+    assert not found & {R.snapshot_implausible, R.snapshot_jump, R.daily_loss, R.drawdown}
+    half = codes(ordered(poor.with_account(cash=D("0.49"))))
+    assert R.snapshot_implausible in half
