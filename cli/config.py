@@ -161,7 +161,7 @@ class GatewayAccess:
     """Where an account's gateway is, and how to be let in."""
 
     url: str = MISSING
-    tokens: str = MISSING  # file with a token of the role allocate
+    tokens: str = MISSING  # file with a token of the role allocate, or a PEM key to sign with
     timeout_s: float = MISSING  # for each of its answers, > 0
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class ServerAccess:
     """Where allocations are asked for, and how to be let in."""
 
     url: str | None = MISSING  # of `tercet serve`; null allocates in this process
-    tokens: str = MISSING  # file with a token of the role allocate
+    tokens: str = MISSING  # file with a token of the role allocate, or a PEM key to sign with
     timeout_s: float = MISSING  # for each of its answers, > 0
 
     def __post_init__(self) -> None:

@@ -18,8 +18,9 @@ from cli.quiet import quiet
 from cli.verbs import verb
 from evaluation.run_folder import open_run, room_in
 from market.errors import InputError, Refused
+from risk.access.callers import caller_of
 from risk.access.errors import NotAnswered
-from risk.access.tokens import Role, token_of
+from risk.access.tokens import Role
 from serving.blueprint import Blueprint
 from serving.gateway_client import GatewayClient, Mode
 from serving.local import recorded_answer
@@ -39,8 +40,8 @@ def main(config: RebalanceConfig) -> None:
         _require_leave(config, input if sys.stdin.isatty() else None)
     plan = config.blueprint()
     gateway = config.gateway
-    token = token_of(Path(gateway.tokens), Role.allocate)
-    client = GatewayClient(gateway.url, token, gateway.timeout_s)
+    caller = caller_of(Path(gateway.tokens), Role.allocate)
+    client = GatewayClient(gateway.url, caller, gateway.timeout_s)
     report = _Report(config.out)
     with quiet("serving"):
         day = rebalance(
@@ -116,8 +117,8 @@ def _allocation(config: RebalanceConfig, plan: Blueprint) -> Allocate:
     server = config.server
     if server.url is None:
         return lambda account, now: _allocate(plan, account, now)
-    token = token_of(Path(server.tokens), Role.allocate)
-    client = ServerClient(server.url, token, server.timeout_s)
+    caller = caller_of(Path(server.tokens), Role.allocate)
+    client = ServerClient(server.url, caller, server.timeout_s)
     return lambda account, _: client.allocation(account)
 
 

@@ -1,8 +1,9 @@
-"""One question over HTTP with a token, and what an answer proves."""
+"""One question over HTTP, and what an answer proves."""
 
 from typing import Any
 
 import requests
+from requests.auth import AuthBase
 
 from market.errors import InputError, Refused
 
@@ -14,14 +15,14 @@ class Silent(InputError):
 
 
 def ask(
-    who: str, url: str, token: str, timeout_s: float, method: str, path: str, body: Any = None
+    who: str, url: str, caller: AuthBase, timeout_s: float, method: str, path: str, body: Any = None
 ) -> dict[str, Any]:
     """Return the JSON object that is answered.
 
     Args:
         who: is asked, for messages, such as "gateway".
         url: of the service.
-        token: of ours.
+        caller: how we are let in.
         timeout_s: for the answer, > 0.
         method: of the request.
         path: of the request.
@@ -30,7 +31,7 @@ def ask(
     Raises:
         Silent: where nothing, or nothing certain, is answered.
         Refused: where the answer is no.
-        InputError: where the token is not taken.
+        InputError: where we are not let in.
     """
     where = f"{url.rstrip('/')}{path}"
     try:
@@ -38,7 +39,7 @@ def ask(
             method,
             where,
             json=body,
-            headers={"Authorization": f"Bearer {token}"},
+            auth=caller,
             timeout=(CONNECT_S, timeout_s),
             allow_redirects=False,
         )
@@ -49,7 +50,9 @@ def ask(
         return found
     reason = f"the {who} says {answer.status_code}: {_reason(found)}"
     if answer.status_code in (401, 403):
-        raise InputError(f"{reason}; {who}.tokens must hold a token of the role allocate")
+        raise InputError(
+            f"{reason}; {who}.tokens must hold a token, or the key, of the role allocate"
+        )
     if answer.status_code >= 500 or answer.status_code in (200, 408, 429):
         raise Silent(reason)
     raise Refused(reason)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from requests.auth import AuthBase
+
 from serving.asking import ask
 
 
@@ -24,15 +26,15 @@ class GatewayClient:
 
     Args:
         url: such as http://127.0.0.1:8020.
-        token: of the role allocate.
+        caller: how to be let in, with the role allocate.
         timeout_s: for each answer, > 0.
 
     Every method raises `Silent` where nothing, or nothing certain, is answered; `Refused` where
-    the gateway says no to the request; and InputError where the token is not taken.
+    the gateway says no to the request; and InputError where we are not let in.
     """
 
     url: str
-    token: str
+    caller: AuthBase
     timeout_s: float
 
     def state(self) -> dict[str, Any]:
@@ -57,4 +59,4 @@ class GatewayClient:
         return self._ask("POST", "/v1/reconcile")
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        return ask("gateway", self.url, self.token, self.timeout_s, method, path, body)
+        return ask("gateway", self.url, self.caller, self.timeout_s, method, path, body)

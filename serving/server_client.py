@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from requests.auth import AuthBase
+
 from serving.asking import ask
 
 
@@ -12,15 +14,15 @@ class ServerClient:
 
     Args:
         url: such as http://127.0.0.1:8000.
-        token: of the role allocate.
+        caller: how to be let in, with the role allocate.
         timeout_s: for each answer, > 0.
 
     The method raises `Silent` where nothing certain is answered, `Refused` where the service says
-    no, and InputError where the token is not taken.
+    no, and InputError where we are not let in.
     """
 
     url: str
-    token: str
+    caller: AuthBase
     timeout_s: float
 
     def allocation(self, account: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -34,4 +36,4 @@ class ServerClient:
         return answer, recorded["explanation"]
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        return ask("server", self.url, self.token, self.timeout_s, method, path, body)
+        return ask("server", self.url, self.caller, self.timeout_s, method, path, body)

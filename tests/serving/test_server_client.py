@@ -11,6 +11,7 @@ import pytest
 from agents.policies import ArtefactPolicy
 from brokers.exchange.serve import running
 from market.errors import InputError, Refused
+from risk.access.callers import BearerToken
 from risk.access.tokens import Role, Tokens
 from serving.asking import Silent
 from serving.decisions import DecisionLog
@@ -37,7 +38,7 @@ def server(world: Any, plan: Any, tmp_path: Path) -> Iterator[str]:
 
 
 def client(url: str, role: str = "allocate") -> ServerClient:
-    return ServerClient(url, f"{role}-token-of-the-tests", 60.0)
+    return ServerClient(url, BearerToken(f"{role}-token-of-the-tests"), 60.0)
 
 
 def test_the_servers_allocation_is_the_one_of_this_process(

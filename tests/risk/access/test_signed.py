@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from market.errors import InputError
 from risk.access import signed
+from risk.access.callers import caller_of
 from risk.access.errors import NotAnswered, Reason
 from risk.access.signed import AHEAD_MS, OLDEST_MS, Asked, Signatures, SigningKey
 from risk.access.tokens import Role, Tokens, load_tokens, token_of
@@ -60,9 +61,7 @@ def refused(signatures: Signatures, header: str | bytes, asked: Asked = KILL) ->
     return caught.value.detail
 
 
-def test_who_signs_is_known_and_the_body_is_theirs(
-    signatures: Signatures, key: SigningKey
-) -> None:
+def test_who_signs_is_known_and_the_body_is_theirs(signatures: Signatures, key: SigningKey) -> None:
     found = signatures.signed(key.header(KILL, BODY).encode(), KILL)
     assert found.bearer.role is Role.allocate
     found.require(BODY)
@@ -223,7 +222,7 @@ def test_a_private_key_that_cannot_be_used_is_named(tmp_path: Path, spoilt: str)
         subprocess.run(["openssl", "genpkey", *more, "-out", path], check=True)
     if path.exists():
         path.chmod(0o644 if spoilt == "open" else 0o600)
-    with pytest.raises(InputError, match="key.pem"):
+    with pytest.raises(InputError, match=r"key\.pem"):
         SigningKey(path)
 
 
@@ -239,3 +238,36 @@ def test_the_client_signs_what_it_sends(signatures: Signatures, key: SigningKey)
 def test_no_number_is_used_twice_by_a_client(key: SigningKey) -> None:
     found = {key.header(KILL, BODY, NOW).partition("nonce=")[2][:32] for _ in range(1000)}
     assert len(found) == 1000
+
+
+def test_a_caller_signs_where_its_file_holds_a_key_and_shows_a_token_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("machine gateway login somebody password else\n")
+    key = made(tmp_path / "key.pem")
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"read {'r' * 16}\nallocate {'a' * 16}\nadmin {key.line}\n")
+    tokens.chmod(0o600)
+
+    def shown(path: Path) -> str:
+        with requests.Session() as session:
+            asked = requests.Request("GET", "http://gateway/", auth=caller_of(path, Role.allocate))
+            return str(session.prepare_request(asked).headers["Authorization"])
+
+    assert shown(tokens) == f"Bearer {'a' * 16}"
+    assert shown(tmp_path / "key.pem").startswith("Tercet key=")
+    (tmp_path / "key.pem").chmod(0o640)
+    for path in (tmp_path / "key.pem", tmp_path / "missing", tmp_path):
+        with pytest.raises(InputError, match=path.name):
+            caller_of(path, Role.allocate)
+
+
+def test_openssl_shows_the_line_of_a_key(tmp_path: Path) -> None:
+    """As docs/operations.md says it: the last 32 bytes of the public key."""
+    key = made(tmp_path / "key.pem")
+    words = "openssl pkey -in key.pem -pubout -outform DER | tail -c 32 | od -An -tx1 -v"
+    shown = subprocess.run(
+        words, shell=True, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert key.line == "ed25519:" + "".join(shown.stdout.split())
