@@ -37,16 +37,13 @@ from sqlalchemy import make_url
 from benchmarks.machine.books import Books, PostgresBooks, SQLiteBooks, in_memory
 from benchmarks.machine.desk import Desk
 from benchmarks.machine.market import BARS, Market
+from benchmarks.machine.scene import Scene, Trouble
 from benchmarks.machine.watch import Watch
 from brokers.exchange.faults import FaultKind
-from market.errors import InputError
-from risk.gateway.broker import BrokerError
 from risk.gateway.engine import Answer, Mode
 from risk.gateway.limits import RULES, GatewayLimits
-from risk.gateway.permit import LedgerPermit
 from risk.gateway.records import TERMINAL, Decision, OrderState
 from risk.gateway.stored import DecisionState
-from risk.gateway.verdict import Verdict
 from risk.gateway.writer import Conflict
 
 FIRST_SEED = 20_260_101
@@ -173,7 +170,6 @@ trouble = st.one_of(
     *(st.tuples(st.just(name), st.fixed_dictionaries(asked)) for name, asked in ASKED.items())
 )
 troubles = st.lists(st.tuples(st.integers(0, 4), trouble), max_size=3)
-Trouble = tuple[str, dict[str, Any]]
 
 FINE = {"S000": Decimal("0.05")}
 BAD: dict[str, dict[str, Any]] = {
@@ -198,39 +194,37 @@ class GatewayMachine(RuleBasedStateMachine):
 
     @initialize(start=st.sampled_from(STARTS), share=st.sampled_from(("1", "1", "0.3", "0")))
     def begin(self, start: date, share: str) -> None:
-        self.desk.begin(start)
-        self.watch.begin()
-        self.market = self.desk.market
+        self.scene, self.market = Scene(self.desk, self.watch, start), self.desk.market
+        self.scene.change_terms(share, "0")
         self.decisions: list[tuple[Decision, Mode]] = []
         self.numbers = 0
-        self.change_terms(share, "0")
         self.desk.counts["runs"] += 1
 
     @rule(book=books, minutes=st.integers(1, 4), troubles=troubles)
     def trade(self, book: dict[str, Decimal], minutes: int, troubles: list[Any]) -> None:
         """Do a day's work from a sound beginning, and let things happen in the middle of it."""
-        self._make_ready()
+        self.scene.make_ready()
         for minute in range(minutes + 1):
             for when, one in troubles:
                 if when == minute:
-                    self._happen(one)
+                    self.scene.happen(one)
             if minute == 0:
                 self._submit(self._decision(book), Mode.paper)
             else:
-                self._work(60)
+                self.scene.work(60)
 
     again = once_more = trade  # it would be drawn no oftener than each of the others
 
     @rule(trouble=trouble)
     def happen(self, trouble: Trouble) -> None:
         """Let something happen while the gateway does nothing."""
-        self._happen(trouble)
+        self.scene.happen(trouble)
 
     @rule(first=trouble, second=trouble, third=trouble)
     def much_happens(self, first: Trouble, second: Trouble, third: Trouble) -> None:
         """Let three things happen at once."""
         for one in (first, second, third):
-            self._happen(one)
+            self.scene.happen(one)
 
     # What is asked for.
 
@@ -288,7 +282,7 @@ class GatewayMachine(RuleBasedStateMachine):
     def work(self, times: int, seconds: int) -> None:
         """Let the gateway go on while time passes, as it does all day."""
         for _ in range(times):
-            self._work(seconds)
+            self.scene.work(seconds)
 
     @rule()
     def reconcile(self) -> None:
@@ -322,166 +316,36 @@ class GatewayMachine(RuleBasedStateMachine):
     @rule(typed=st.sampled_from(("", "", "", "PA-NOT-OURS")))
     def arm(self, typed: str) -> None:
         """Arm, without having looked around."""
-        self._arm(typed or self.desk.account)
+        self.scene.arm(typed or self.desk.account)
 
     @rule()
     def look_after(self) -> None:
-        """End what is going on, clean up, accept what there is, and arm again."""
-        self._clean_up(cancel=True)
-        self._work(1)
-        self._accept()
-        self._arm(self.desk.account)
-
-    # What goes wrong.
-
-    def mend(self) -> None:
-        """End whatever the broker had."""
-        self._count_faults()
-        self.market.plan.clear()
-
-    def lose_answers_to_orders(self, fault: dict[str, Any], nth: int, times: int | None) -> None:
-        """Plan to lose the broker's answers to orders."""
-        self.market.fault(method="POST", path="/v2/orders", nth=nth, times=times, **fault)
-
-    def lose_other_answers(self, fault: dict[str, Any], path: str, nth: int, times: int) -> None:
-        """Plan to lose the broker's answers to questions."""
-        if fault["kind"] != "hide":  # only a new order can be
-            self.market.fault(method="GET", path=path, nth=nth, times=times, **fault)
-
-    def die_soon(self, acts: list[int]) -> None:
-        """Plan to kill the process within something, and again within its recovery."""
-        self.desk.fuse.light(acts)
-
-    def restart(self) -> None:
-        """Stop the process and start it."""
-        self.desk.fuse.put_out()
-        self.desk.restart()
-
-    def set_own_clock(self, seconds: float) -> None:
-        """Move the gateway's own clock away from the broker's, or back."""
-        self.desk.skew = timedelta(seconds=seconds)
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass."""
-        self.market.advance(seconds)
-
-    # What people do to stop it, or past it.
-
-    def kill(self, how: str) -> None:
-        """Stop everything: through the gateway, past it, or at the broker alone."""
-        if how == "gateway":
-            self.desk.survive(lambda: self.desk.gateway.kill("a person wants it", "operator"))
-        elif how == "latch":
-            self.desk.outside.trip("a person wants it", "operator", self.desk.clock())
-        else:
-            self.market.exchange.configure({"suspend_trade": True})
-
-    def halt(self) -> None:
-        """Put a HALT file."""
-        self.desk.halt_file.halt("a person wants it")
-
-    def lose_permit(self) -> None:
-        """Take the permit away."""
-        LedgerPermit(self.desk.outside).revoke()
-
-    def change_limit(self, name: str, factor: str) -> None:
-        """Change a limit without a signature."""
-        before = self.desk.gateway.limits
-        after = _changed(before, name, Decimal(factor))
-        if after is None:
-            return
-        verdict = self.desk.survive(lambda: self.desk.gateway.tighten(after, "operator"))
-        if verdict is not None:
-            now = self.desk.gateway.limits
-            assert now == (after if verdict.allowed else before)
-            self.desk.counts["limits tightened" if verdict.allowed else "limits kept"] += 1
-
-    def stranger_orders(self, symbol: str, side: str, shares: str, limit: str | None) -> None:
-        """Order past the gateway, as a person would."""
-        self.numbers += 1
-        body: dict[str, object] = {"symbol": symbol, "side": side, "qty": shares, "type": "market"}
-        if limit is not None:
-            body |= {"type": "limit", "limit_price": limit}
-        if self.market.stranger(body, f"a person's {self.numbers}"):
-            self.desk.counts["strangers' orders"] += 1
-
-    def stranger_takes_an_id(self, which: int, same: bool) -> None:
-        """Be faster than us as a second gateway is, with our order or another one."""
-        orders = self.desk.outside.orders()
-        if not orders:
-            return
-        order = orders[which % len(orders)]
-        body: dict[str, object] = {
-            "symbol": order.symbol,
-            "side": order.side.value,
-            "qty": format(order.quantity if same else order.quantity + 1, "f"),
-            "type": "limit",
-            "limit_price": format(order.limit_price or 0, "f"),
-        }
-        if self.market.stranger(body, order.client_order_id):
-            self.watch.usurped.add(order.client_order_id)
-            self.desk.counts["ids taken"] += 1
-
-    # What the broker and the market do.
-
-    def broker_ends_an_order(self, which: int, reject: bool) -> None:
-        """Cancel or turn down what the broker had accepted, as it may, or a person at it."""
-        orders = self.market.open_orders()
-        if orders:
-            exchange = self.market.exchange
-            (exchange.reject if reject else exchange.cancel)(orders[which % len(orders)].id)
-            self.desk.counts["orders ended by the broker"] += 1
-
-    def change_terms(self, share: str, slip: str) -> None:
-        """Let orders fill at once, in parts, slowly or not at all, and at other prices."""
-        floor = self.market.exchange.floor
-        floor.terms = replace(floor.terms, share_per_step=Decimal(share), slippage_bp=Decimal(slip))
-
-    def change_account(self, how: str, symbol: str) -> None:
-        """Split shares, let them pay, or move them or cash."""
-        if how == "shares":
-            self.market.move_shares(symbol, "7")
-        elif how == "cash":
-            self.market.move_cash("-500.25")
-        elif how == "dividend":
-            self.market.dividend(symbol, "0.37")
-        else:
-            self.market.split(symbol, {"split": "3", "reverse split": "0.1"}[how])
-        self.desk.counts[f"account: {how}"] += 1
-
-    def halt_name(self, symbol: str, halted: bool) -> None:
-        """Halt a name, or let it trade again."""
-        self.market.flag(symbol, **({"tradable": False} if halted else {}))
-
-    def tell_prices(self, symbol: str, told: dict[str, Any]) -> None:
-        """Take the feed of a name away, let it stand still, be off, or be right again."""
-        if told.get("frozen"):
-            told = {"frozen_at": self.market.now.isoformat()}
-        self.market.tell(symbol, **told)
+        """Let a person clean up, accept what there is, and arm."""
+        self.scene.look_after()
 
     # What must hold.
 
     @invariant()
     def everything_holds(self) -> None:
         """Find nothing wrong between two rules."""
-        if "market" in vars(self):
+        if "scene" in vars(self):
             self.watch.between()
 
     def teardown(self) -> None:
         """Let the faults end and the day pass; then every order has its end, and books agree."""
-        if "market" not in vars(self):
+        if "scene" not in vars(self):
             return
         try:
             if sys.exc_info()[0] is None:
                 self._finish()
         finally:
-            self._count_faults()
+            self.scene.count_faults()
             self.desk.end()
 
     def _finish(self) -> None:
-        self._clean_up(cancel=False)
+        self.scene.clean_up(cancel=False)
         self.desk.fuse.put_out()
-        self._work(30)
+        self.scene.work(30)
         self.market.to_close()
         self.desk.gateway.step()
         self.market.advance(1_000)
@@ -489,63 +353,8 @@ class GatewayMachine(RuleBasedStateMachine):
             self.desk.gateway.step()
             if not self.desk.ledger.accepted():
                 break
-        self._accept()
+        self.scene.accept()
         self.watch.ended()
-
-    def _happen(self, trouble: Trouble) -> None:
-        name, details = trouble
-        getattr(self, name)(**details)
-
-    def _work(self, seconds: int) -> None:
-        self.desk.renew()
-        self.desk.survive(self.desk.gateway.step)
-        self.market.advance(seconds)
-
-    def _make_ready(self) -> None:
-        """Let a session be open, and the latch armed; trouble that was planned goes on."""
-        hours = self.market.exchange.hours
-        session = hours.current(self.market.now)
-        if session is None or hours.times(session)[1] - self.market.now < timedelta(hours=1):
-            self.market.to_next_session()
-        self.desk.renew()
-        if not self.desk.outside.latch().armed or self.desk.halt_file.halted():
-            self.look_after()
-
-    def _clean_up(self, cancel: bool) -> None:
-        """End everything that goes wrong."""
-        self.mend()
-        self.desk.skew = timedelta(0)
-        self.desk.halt_file.clear()
-        self.market.exchange.configure({"suspend_trade": False})
-        for symbol in SYMBOLS:
-            self.market.flag(symbol)
-            self.market.tell(symbol)
-        if cancel:
-            self.market.exchange.cancel_all()
-        self.desk.renew()
-
-    def _accept(self) -> None:
-        """Make the broker's books the beginning of ours, where they differ for good."""
-        if self.desk.outside.latch().armed or self.desk.outside.positions() == self.market.held():
-            return
-        gateway, account = self.desk.gateway, self.desk.account
-        try:
-            self.desk.survive(lambda: gateway.accept(account, "operator", "looked at"))
-        except (InputError, BrokerError):
-            return
-        self.desk.counts["books accepted"] += 1
-
-    def _arm(self, typed: str) -> None:
-        def attempt() -> Verdict | None:
-            try:
-                return self.desk.gateway.arm(typed, self.desk.outside.latch(), "operator")
-            except (InputError, BrokerError):  # the latch moved, or the broker stays suspended
-                return None
-
-        verdict = self.desk.survive(attempt)
-        if verdict is not None:
-            self.desk.counts["armed" if verdict.allowed else "not armed"] += 1
-            assert typed == self.desk.account or not verdict.allowed
 
     def _decision(self, book: dict[str, Decimal]) -> Decision:
         self.numbers += 1
@@ -563,20 +372,6 @@ class GatewayMachine(RuleBasedStateMachine):
             sending = answer.state is not DecisionState.refused and mode is Mode.paper
             assert sending or not kept, f"{answer} left {kept}"
         return answer
-
-    def _count_faults(self) -> None:
-        for fault in self.market.plan.faults:
-            self.desk.counts[f"fault {fault.kind.value}"] += fault.hit
-
-
-def _changed(limits: GatewayLimits, name: str, factor: Decimal) -> GatewayLimits | None:
-    """Return limits with one of them multiplied; None where that is no limit."""
-    value = getattr(limits, name)
-    new: Any = value * factor if isinstance(value, Decimal) else int(value * factor)
-    try:
-        return replace(limits, **{name: new})
-    except ValueError:
-        return None
 
 
 def run(
