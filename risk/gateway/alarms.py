@@ -129,6 +129,11 @@ class Alarm(Enum):
         "a policy may trade another share of the capital",
         "nothing, if you know of it",
     )
+    strangers = Kind(
+        _WARNING,
+        "requests were made without the right to make them",
+        "the detail counts them by kind, route and caller; a caller of yours may have an old token",
+    )
 
 
 def alarm(kind: Alarm, detail: str) -> None:

@@ -1,8 +1,8 @@
 """The outermost layer of the gateway's service: what every answer carries, and who was refused.
 
 A stranger that tries tokens, or a caller that sends what cannot be read, shall be seen: every
-minute in which something was refused gives one warning and one record of the audit, with counts, so
-that whoever asks a thousand times fills neither the log nor the ledger.
+minute in which something was refused gives one alarm or warning and one record of the audit, with
+counts, so that whoever asks a thousand times fills neither the log nor the ledger.
 """
 
 import json
@@ -16,6 +16,7 @@ from datetime import datetime
 from risk.access.guard import BEARER, path_of
 from risk.access.refusals import ALWAYS_SENT, REFUSED, App, Message, Receive, Scope, Send
 from risk.access.routes import Route, label
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.ledger import Ledger
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 
@@ -26,6 +27,7 @@ KIND = "refused_requests"  # of the audit's record
 NOBODY = "unknown"  # who asks without a valid token
 # What a caller cannot help: an answer that is not there yet, and a service that is not at work.
 _INNOCENT = frozenset({"not_found", "not_ready", "busy", "store_failed"})
+_UNINVITED = frozenset({"unauthenticated", "forbidden", "too_many_requests"})
 
 
 class Refused:
@@ -73,7 +75,11 @@ class Refused:
                 self._counts += counts
             raise
         self._written_at = self._monotonic()
-        logger.warning("refused requests: %s", json.dumps(dict(counts), sort_keys=True))
+        said = json.dumps(dict(counts), sort_keys=True)
+        if any(key.partition(" ")[0] in _UNINVITED for key in counts):
+            alarm(Alarm.strangers, said)
+        else:
+            logger.warning("refused requests: %s", said)
 
 
 class Front:

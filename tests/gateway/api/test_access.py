@@ -19,7 +19,7 @@ import requests
 from risk.access.routes import Route
 from risk.access.signed import AHEAD_MS, OLDEST_MS, Asked, SigningKey
 from risk.access.tokens import Role
-from risk.gateway import front
+from risk.gateway.alarms import Alarm
 from risk.gateway.front import KIND
 from risk.gateway.service import ROUTES
 
@@ -231,7 +231,7 @@ def test_what_was_refused_is_seen_in_log_and_audit_once_a_minute(
         "unauthenticated POST /v1/decisions", "forbidden POST /v1/arm",
         "invalid POST /v1/decisions", "unauthenticated OTHER other",
     }  # fmt: skip
-    said = [one for one in caplog.records if one.name == front.__name__]
+    said = [one for one in caplog.records if getattr(one, "alarm", None) is Alarm.strangers]
     assert len(said) == 1 and said[0].getMessage().isprintable()
     walked = house.ask_once("GET", "/v1/audit/verify", b"").json()
     assert walked["ok"], walked["problems"]

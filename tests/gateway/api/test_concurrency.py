@@ -42,9 +42,9 @@ def crowd() -> Iterator[ThreadPoolExecutor]:
 def books() -> Iterator[dict[str, str]]:
     """Return one book after another: more every time for a day, less every time the next day."""
     steps = [str(round(0.01 + 0.008 * step, 3)) for step in range(EACH_DAY)]
-    steps[5] = "0.002"  # what was bought today is not sold today: it is carried
+    more = [*steps[:5], "0.002", *steps[6:]]  # what was bought today is carried, not sold
     while True:
-        for weight in [*steps, *steps[-2::-1], "0.002"]:
+        for weight in [*more, *steps[-2::-1], "0.002"]:
             yield {"S000": weight, "S001": weight}
 
 

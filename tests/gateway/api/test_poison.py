@@ -183,10 +183,10 @@ def test_what_was_refused_leaves_no_memory_behind(house: Any) -> None:
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
-    before = ask(200)
-    grown = ask(400) - before
+    before = ask(100)
+    grown = ask(200) - before
     tracemalloc.stop()
-    assert grown < 200_000, f"{grown} bytes more after 800 refused requests"
+    assert grown < 100_000, f"{grown} bytes more after 400 refused requests"
 
 
 @pytest.mark.parametrize("zero", ["-0", "-0.0", "0.000000", -0.0, 0])
