@@ -1,13 +1,14 @@
 """What a violation says, and cases in which two checks meet: mistakes that were put in survived."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from risk.checks.arithmetic import exactly
-from risk.checks.judge import judge_basket, judge_decision, judge_order
+from risk.checks.judge import judge_basket, judge_decision, judge_order, trips
 from risk.checks.order import open_shares, reduces, tick, volume
 from risk.gateway.limits import RULES
 from risk.gateway.records import Side
@@ -68,9 +69,7 @@ def test_the_values_seen_and_allowed_are_told_exactly(case: Case) -> None:
 
 
 def test_a_quote_of_tomorrow_and_one_of_yesterday_break_different_limits(case: Case) -> None:
-    import datetime
-
-    day = datetime.timedelta(days=1)
+    day = timedelta(days=1)
     late = ordered(case.with_name("quotes", "CCC", at=case.state.now - day))
     early = ordered(case.with_name("quotes", "CCC", at=case.state.now + day))
     assert said(late, R.quote_stale) == [("max_quote_age_s", "60", "86400", "CCC")]
@@ -256,3 +255,42 @@ def test_equity_of_half_a_dollar_is_equity(case: Case) -> None:
     assert not found & {R.snapshot_implausible, R.snapshot_jump, R.daily_loss, R.drawdown}
     half = codes(ordered(poor.with_account(cash=D("0.49"))))
     assert R.snapshot_implausible in half
+
+
+def test_a_ramp_of_nothing_is_no_ramp(case: Case) -> None:
+    found = said(ordered(case.with_state(ramp=D(0))), R.ramp)
+    assert ("", "a share in (0, 1]", "0", "") in found
+
+
+def test_losses_trip_by_the_limits_of_their_own_names(case: Case) -> None:
+    low = case.with_state(equity_reads=(D(50_000),) * 3)
+    found = {item.code: item.limit for item in trips(low.state, case.limits)}
+    assert found == {R.daily_loss: "max_day_loss", R.drawdown: "max_drawdown"}
+    assert trips(replace(low.state, account=None), case.limits) == ()
+    unknown = replace(case.state, peak_equity=None)
+    assert [item.proposed for item in trips(unknown, case.limits)] == ["NaN"]
+
+
+def test_readings_of_nothing_or_less_confirm_nothing(case: Case) -> None:
+    for read in (D(0), D(-1)):
+        state = case.with_state(equity_reads=(read,) * 3).with_account(equity=read).state
+        assert trips(state, case.limits) == ()
+    penny = case.with_state(equity_reads=(D("0.5"),) * 3).state
+    assert {item.code for item in trips(penny, case.limits)} == {R.daily_loss, R.drawdown}
+
+
+def test_an_early_reading_of_the_account_breaks_the_limit_of_the_clock(case: Case) -> None:
+    minute = timedelta(minutes=1)
+    early = ordered(case.with_state(account_at=case.state.now + minute))
+    assert said(early, R.snapshot_stale) == [("max_clock_skew_s", "-1", "-60", "")]
+    late = ordered(case.with_state(account_at=case.state.now - minute))
+    assert said(late, R.snapshot_stale) == [("max_snapshot_age_s", "30", "60", "")]
+
+
+def test_outside_the_hours_of_the_calendar_the_broker_is_heard_too(case: Case) -> None:
+    closed = replace(case.state.clock, is_open=False)
+    found = ordered(case.with_state(clock=closed, hours=None))
+    assert said(found, R.market_closed) == [
+        ("", "open at the broker", "False", ""),
+        ("", "a session of the calendar", "missing", ""),
+    ]
