@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from agents.artefact import load
+from agents.registry import Registry
 from brokers.exchange.exchange import Exchange
 from brokers.exchange.serve import application, running
 from brokers.exchange.settings import ClockMode, ExchangeSettings
@@ -69,6 +70,7 @@ class Account:
     wire: Losing
     tercet: Callable[..., Result]
     folder: Path
+    artefact: Path
 
     @property
     def id(self) -> str:
@@ -99,12 +101,12 @@ class Account:
 
     @contextmanager
     def time_passes(self) -> Iterator[None]:
-        """Let half a minute pass ten times a second."""
+        """Let ten seconds pass ten times a second: looks that are slow must not grow too old."""
         ended = threading.Event()
 
         def tick() -> None:
             while not ended.wait(0.1):
-                self.admin({"advance_s": 30.0})
+                self.admin({"advance_s": 10.0})
 
         thread = threading.Thread(target=tick)
         thread.start()
@@ -178,7 +180,7 @@ def account(
             captured = capsys.readouterr()
             return Result(code, captured.out, captured.err)
 
-        yield Account(url, gateway, wire, tercet, tmp_path)
+        yield Account(url, gateway, wire, tercet, tmp_path, artefact)
 
 
 @contextmanager
@@ -281,6 +283,31 @@ def test_live_needs_the_account_twice_and_the_champion(account: Account) -> None
         assert result.code == 2 and missing in result.err, (words, result.err)
     assert not (account.folder / "live").exists()
     assert account.posted() == 0
+
+
+@pytest.mark.parametrize("typed", ["", "PA0", "yes", "the account"])
+def test_live_trades_once_a_person_has_typed_the_account_and_not_before(
+    account: Account, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    Registry(account.folder / "runs" / "registry").promote(account.artefact, "a test")
+    asked: list[str] = []
+    answer = account.id if typed == "the account" else typed
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return answer
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ask)
+    with account.time_passes():
+        result = account.tercet("mode=live", "policy=champion", f"account={account.id}", "out=live")
+    assert len(asked) == 1 and account.id in asked[0] and "real money" in asked[0]
+    if answer == account.id:
+        assert result.code == 0, result.err
+        assert account.report("live")["mode"] == "live" and account.posted() > 0
+    else:
+        assert result.code == 2 and "confirm=<id>" in result.err
+        assert account.posted() == 0 and not (account.folder / "live").exists()
 
 
 def test_another_account_and_a_silent_gateway_are_bad_input(account: Account) -> None:
