@@ -29,7 +29,7 @@ from risk.gateway.verify import verify
 ORDERS = 20  # of a basket
 MODEL = "a" * 64
 PERMIT_MS = 30_000
-FORGOTTEN_S = 61  # of the exchange's time: nothing read before is young enough to be used again
+FORGOTTEN_S = 601  # of the exchange's time: what was known of a name before is asked for again
 HALF, EVEN, LARGE, SMALL = (Decimal(text) for text in ("0.5", "0.024", "0.034", "0.014"))
 
 
@@ -146,13 +146,19 @@ class Trader:
             assert found is not None, "it was submitted"
             answer = found
 
-    def baskets(self, count: int) -> tuple[list[float], list[int]]:
-        """Return seconds and broker calls of each of several baskets, of which none is sent."""
+    def baskets(self, count: int, cold: bool) -> tuple[list[float], list[int]]:
+        """Return seconds and broker calls of each of several baskets, of which none is sent.
+
+        Args:
+            count: of baskets.
+            cold: nothing is known of any name, as of names that are not held; of those that are,
+                the gateway's own looks keep it known.
+        """
         times, calls = [], []
         for _ in range(count):
             decision = self._rebalancing()
+            self._desk.drive(advance_s=FORGOTTEN_S if cold else 5)
             self._permit.renew(self._epoch, PERMIT_MS)
-            self._desk.drive(advance_s=FORGOTTEN_S)
             self._gateway.reconcile()
             self._desk.exchange.asked()
             start = time.perf_counter()

@@ -1,4 +1,8 @@
-"""What may be done with each name, asked of the broker once a minute and not with every look."""
+"""What may be done with each name, asked of the broker now and then and not with every look.
+
+It serves to plan. An order that is about to be sent has its name's asset asked for anew, and a name
+that could not be traded is asked for with every look, so that the end of a halt is seen at once.
+"""
 
 import logging
 from collections.abc import Iterable
@@ -9,11 +13,11 @@ from risk.gateway.records import Asset
 
 logger = logging.getLogger(__name__)
 
-KEPT = timedelta(seconds=60)  # a basket is judged order by order within it
+KEPT = timedelta(minutes=10)
 
 
 class KnownAssets:
-    """The assets of the last minute. A broker tells them name by name, and counts the questions.
+    """The assets of the last minutes. A broker tells them name by name, and counts the questions.
 
     Args:
         broker: that knows them.
@@ -43,8 +47,9 @@ class KnownAssets:
 
     def _remembered(self, symbol: str, now: datetime) -> Asset | None:
         at, asset = self._known.get(symbol, (None, None))
-        # A clock that was set back makes nothing young.
-        return asset if at is not None and timedelta(0) <= now - at < KEPT else None
+        if at is None or asset is None or not asset.tradable:
+            return None
+        return asset if timedelta(0) <= now - at < KEPT else None  # a clock may be set back
 
     def _asked(self, symbol: str, now: datetime) -> Asset | None:
         self._known.pop(symbol, None)

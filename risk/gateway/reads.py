@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Select, func, select
+from sqlalchemy import CursorResult, Executable, Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from risk.gateway import schema
@@ -47,6 +47,12 @@ Found = dict[str, Any]  # a row as the database gives it
 
 
 RECENT = timedelta(days=8)
+
+
+def rows_of(result: CursorResult[Any]) -> list[Found]:
+    """Return the rows of a result by the names of their columns."""
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
 
 
 class Reads:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,10 +27,14 @@ Row = dict[str, str | int | None]
 NEW_YORK = ZoneInfo("America/New_York")
 LONGEST = 500  # characters of a broker's words that are kept
 
+_ORDER: tuple[str, ...] = tuple(StoredOrder.__slots__)
+_values_of = itemgetter(*_ORDER)
+
 ARMED, TRIPPED, STARTED = "armed", "tripped", "started"
 NEVER = Latch(0, False, False, "never started", "nobody", None)
 
 
+@lru_cache(maxsize=4096)
 def session_of(at: datetime) -> date:
     """Return New York's date of an aware time: the session that it belongs to."""
     if at.tzinfo is None:
@@ -144,7 +150,13 @@ def order_row(order: StoredOrder) -> Row:
 
 
 def to_order(row: Mapping[str, Any]) -> StoredOrder:
-    """Return the order of a row."""
+    """Return the order of a row; one that has not changed since is not read again."""
+    return _order(*_values_of(row))
+
+
+@lru_cache(maxsize=4096)  # several times those of eight days, which each look goes through
+def _order(*values: Any) -> StoredOrder:
+    row = dict(zip(_ORDER, values, strict=True))
     return StoredOrder(
         client_order_id=row["client_order_id"],
         decision_id=row["decision_id"],
