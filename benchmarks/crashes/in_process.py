@@ -4,12 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.crashes.direct import URL, Direct, pool_of
+import requests
+
 from benchmarks.crashes.points import Trap, TrappedBroker
 from benchmarks.crashes.venue import HEADERS, KEY, KEYS, SECRET, Watched, client, prepare
-from brokers.exchange.serve import application
+from benchmarks.machine.inside import Inside, Routes, connect_inside
+from brokers.exchange.admin import admin_routes
+from brokers.exchange.faults import FaultPlan
+from brokers.exchange.web import Keys, trading_routes
+from brokers.exchange.wire import Faulty, Receive, Scope, Send
 
-PATIENCE_S = 60.0  # of the machine's own time, which nothing here should need
+URL = "http://127.0.0.1:9"  # discard: where nobody listens, should a request leave after all
 
 
 class Room:
@@ -23,7 +28,13 @@ class Room:
         self._folder = folder
         self._taken = False
         self.exchange = Watched(folder / "exchange.sqlite", self._take)
-        self.direct = Direct(application(self.exchange, KEY, SECRET))
+        plan, keys = FaultPlan(), Keys(KEY, SECRET)
+        self.exchange.hidden = plan.hidden
+        self._trading = Faulty(Routes(trading_routes(self.exchange, keys), keys), plan)
+        self._admin = Routes(admin_routes(self.exchange, plan, keys, keys), keys)
+        self._inside = Inside(self._app, lambda _: None, lambda _, __: None)
+        self._session = requests.Session()
+        self._session.mount("http://", self._inside)
 
     @classmethod
     def new(cls, folder: Path) -> "Room":
@@ -39,24 +50,25 @@ class Room:
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         """Drive the exchange."""
-        content = b"" if body is None else json.dumps(body).encode()
-        status, _, answer = self.direct.ask(method, path, HEADERS, content)
-        if status >= 300:
-            raise ValueError(f"{method} {path}: {status} {answer!r}")
-        return json.loads(answer) if answer else None
+        answer = self._session.request(method, f"{URL}{path}", json=body, headers=HEADERS)
+        if not answer.ok:
+            raise ValueError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return json.loads(answer.content) if answer.content else None
 
     def broker(self, trap: Trap) -> TrappedBroker:
         """Return the account by the official client."""
-        found = TrappedBroker(client(URL, PATIENCE_S), KEYS, trap, self._accepted)
-        for rest in (found._trading, found._data):
-            pools = rest._session.get_adapter(URL).poolmanager  # type: ignore[attr-defined]
-            pools.pool_classes_by_scheme = {"http": pool_of(self.direct)}
+        found = TrappedBroker(client(URL, 1.0), KEYS, trap, self._accepted)
+        connect_inside(found, self._inside)
         return found
 
     def close(self) -> None:
         """Let go of everything."""
-        self.direct.close()
+        self._session.close()
         self.exchange.close()
+
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._admin if scope["path"].startswith("/admin") else self._trading
+        await app(scope, receive, send)
 
     def _take(self) -> None:
         self._taken = True

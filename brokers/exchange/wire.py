@@ -4,8 +4,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +23,6 @@ UNKNOWN = "teleported"
 LINGER_NOT = struct.pack("ii", 1, 0)  # close with a reset instead of a goodbye
 
 _TRANSPORTS: dict[tuple[str, int], asyncio.Transport] = {}
-
-
-@contextmanager
-def connected(client: tuple[str, int], transport: asyncio.Transport) -> Iterator[None]:
-    """Let faults find the connection of a client that no server of ours has accepted."""
-    _TRANSPORTS[client] = transport
-    try:
-        yield
-    finally:
-        del _TRANSPORTS[client]
 
 
 class KnownConnections(H11Protocol):

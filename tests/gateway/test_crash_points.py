@@ -137,7 +137,9 @@ def test_a_crash_at_any_point_and_a_bad_answer_to_any_order_leave_equal_books(
         pytest.skip("every bad answer with a crash at every point is tried with --soak")
     done: Counter[str] = Counter()
     for turn, fault in enumerate(FAULTS):
-        if fault["kind"] == "hide":  # forgotten with the exchange's memory; see the real kills
+        # What is hidden is forgotten with the exchange's memory, and nothing waits in one process:
+        # the real kills meet these two.
+        if fault["kind"] in ("hide", "slow"):
             continue
         root = explorer.begin((on_order(fault, 1 + turn % ORDERS),))
         states = closure(explorer, root, 1)
