@@ -55,12 +55,13 @@ def next_session(house: Any) -> None:
     house.running.gateway.recover()
 
 
-def work(house: Any) -> None:
-    """Let every order end."""
+def work(house: Any, decision_id: str) -> None:
+    """Let every order of a decision end."""
     for _ in range(40):
         house.permit()
         house.running.gateway.step()
-        if not any(one.state is DecisionState.accepted for one in house.decisions()[-3:]):
+        known = house.running.ledger.decision(decision_id)
+        if known is None or known.state is not DecisionState.accepted:
             return
         house.admin("PUT", "/clock", {"advance_s": 20})
 
@@ -87,7 +88,8 @@ def test_of_many_equal_requests_one_wins_and_all_hear_the_same(
         if number and number % EACH_DAY == 0:
             next_session(house)
         house.permit()
-        body = house.request(f"{number + 1:064x}", **next(wanted))
+        decision = f"{number + 1:064x}"
+        body = house.request(decision, **next(wanted))
         other = json.loads(json.dumps(body))
         other["allocation"]["model"]["sha256"] = "b" * 64
         strangers = set(draw.sample(range(THREADS), 4))
@@ -111,8 +113,9 @@ def test_of_many_equal_requests_one_wins_and_all_hear_the_same(
         assert {reply.status_code for reply in losers} == {409}, Counter(map(said, replies))
         answers = {same(reply.json()) for reply in winners}
         assert len(answers) == 1, "\n".join(sorted(answers))
-        states[winners[0].json()["state"]] += 1
-        work(house)
+        answer = winners[0].json()
+        states[" ".join([answer["state"], *answer["reasons"]])] += 1
+        work(house, decision)
         if not house.running.ledger.latch().armed:
             house.arm()
     ours = [one for one in house.decisions() if int(one.decision.id, 16) <= rounds]
@@ -163,7 +166,7 @@ def test_who_hangs_up_leaves_a_whole_decision_or_none(
         whole = house.running.ledger.decision(decision)
         assert whole is not None
         require_whole(house, whole)
-        work(house)
+        work(house, decision)
         if not house.running.ledger.latch().armed:
             house.arm()
     orders = require_one_order_each(house)
