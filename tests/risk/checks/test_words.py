@@ -294,3 +294,63 @@ def test_outside_the_hours_of_the_calendar_the_broker_is_heard_too(case: Case) -
         ("", "open at the broker", "False", ""),
         ("", "a session of the calendar", "missing", ""),
     ]
+
+
+def test_an_order_that_the_broker_has_already_does_not_count_twice(case: Case) -> None:
+    """One whose answer was lost is judged again under its id, and may be open by then."""
+    order = case.order(quantity=D(100))
+    own = OpenOrder(order.request.client_order_id, "CCC", Side.buy, D(100), D(100))
+    tight = case.with_limits(max_weight="0.1", max_turnover_day="0.1").with_state(
+        open_orders=(own,)
+    )
+    assert judge_order(tight.state, order, tight.limits).violations == ()
+    other = replace(own, client_order_id="x")
+    crowded = replace(tight.state, open_orders=(other,))
+    assert codes(judge_order(crowded, order, tight.limits)) >= {R.position_cap, R.turnover_day}
+
+
+def test_a_sale_alone_may_fill_or_not_whichever_is_worse(case: Case) -> None:
+    lending = case.with_limits(max_short_weight="0.1", max_weight="0.08")
+    found = judge_order(lending.state, case.order(**SELL, quantity=D(150)), lending.limits)
+    assert said(found, R.position_cap) == [("max_weight", "8000.00", "10000", "AAA")]
+
+
+def test_what_is_open_has_to_be_paid_too(case: Case) -> None:
+    other = (OpenOrder("x", "DDD", Side.buy, D(50), D(100)),)
+    rich = case.with_state(open_orders=other).with_account(cash=D(12_000))
+    assert R.cash_floor not in codes(ordered(rich))
+    poor = rich.with_account(cash=D("11999.99"))
+    assert said(ordered(poor), R.cash_floor) == [("min_cash", "2000.00", "1999.99", "")]
+
+
+def test_a_sale_alone_brings_nothing_before_it_has_filled(case: Case) -> None:
+    lending = case.with_limits(max_short_weight="0.1").with_account(cash=D(1_000))
+    found = judge_order(lending.state, case.order(**SELL, quantity=D(150)), lending.limits)
+    assert said(found, R.cash_floor) == [("min_cash", "2000.00", "1000", "")]
+
+
+@pytest.mark.parametrize("field", ["positions", "open_orders"])
+def test_exposures_of_a_book_that_is_half_known_are_not_known(case: Case, field: str) -> None:
+    found = ordered(case.with_state(**{field: None}))
+    for code in (R.gross_exposure, R.net_exposure, R.ramp):
+        assert [seen for _, _, seen, _ in said(found, code)] == ["NaN"], code
+
+
+def test_without_open_orders_neither_cash_nor_turnover_is_known(case: Case) -> None:
+    found = ordered(case.with_state(open_orders=None))
+    assert said(found, R.cash_floor) == [("min_cash", "0.02", "missing", "")]
+    assert [seen for _, _, seen, _ in said(found, R.turnover_day)] == ["NaN"]
+    assert [seen for _, _, seen, _ in said(found, R.turnover_week)] == ["NaN"]
+
+
+def test_without_a_ramp_nothing_may_be_invested(case: Case) -> None:
+    found = said(ordered(case.with_state(ramp=None)), R.ramp)
+    assert ("", "NaN", "25000", "") in found
+
+
+def test_a_book_that_is_short_has_a_net_exposure_too(case: Case) -> None:
+    """-60,000 at worst, if the buy of 5,000 does not fill."""
+    short = case.holding({"AAA": D(-600)})
+    for cap, expected in (("0.60", []), ("0.59", [("max_net", "59000.00", "60000", "")])):
+        capped = short.with_limits(max_net=cap)
+        assert said(ordered(capped), R.net_exposure) == expected
