@@ -9,7 +9,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from risk.checks.judge import trips
@@ -19,11 +19,13 @@ from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record
 from risk.gateway.observer import MarketSource, Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile, Permit, PermitFailed
+from risk.gateway.records import Side
 from risk.gateway.state import GatewayState
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 
 logger = logging.getLogger(__name__)
 
+FILLS_BACK = timedelta(days=1)
 Differences = frozenset[tuple[str, Decimal, Decimal]]
 
 
@@ -122,12 +124,15 @@ class Supervisor:
     def _compare(self, reads: int) -> None:
         """Note what differs between ledger and broker, once it was seen so in several looks.
 
-        The gateway books a fill a moment after the broker has it: what differs once is no drift.
+        The gateway books a fill a moment after the broker has it: what differs once is no drift,
+        nor what executions of our own orders explain that a slow gateway has not booked yet.
         """
         held = {name: one.quantity for name, one in self._broker.positions().items()}
         open_ids = {order.client_order_id for order in self._broker.open_orders()}
         ours = self._ledger.positions()
         known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
+        if _differing(ours, held):
+            ours = self._with_unbooked(ours, known)
         self._seen.append((_differing(ours, held), frozenset(open_ids - known)))
         last = list(self._seen)[-reads:]
         drifted = frozenset.intersection(*(one[0] for one in last))
@@ -136,6 +141,24 @@ class Supervisor:
         self._memory.drifted = frozenset(one[0] for one in drifted) if confirmed else frozenset()
         self._memory.foreign = foreign if confirmed else frozenset()
         self._memory.reconciled_at = self._clock()
+
+    def _with_unbooked(self, ours: Mapping[str, Decimal], known: set[str]) -> dict[str, Decimal]:
+        """Return our shares as they will be once the executions of our orders are booked.
+
+        Args:
+            ours: signed shares by symbol.
+            known: client order ids of the ledger.
+        """
+        since = self._clock() - FILLS_BACK
+        booked = {fill.execution_id for fill in self._ledger.fills(since - FILLS_BACK)}
+        orders = self._broker.orders(since)
+        own = {one.broker_id for one in orders if one.client_order_id in known}
+        found = dict(ours)
+        for fill in self._broker.fills(since):
+            if fill.broker_id in own and fill.execution_id not in booked:
+                signed = fill.quantity if fill.side is Side.buy else -fill.quantity
+                found[fill.symbol] = found.get(fill.symbol, Decimal(0)) + signed
+        return found
 
     def _feed(self, state: GatewayState, limits: GatewayLimits) -> tuple[str, ...]:
         """Return whether prices arrive: during a session by the broker, daily by the market.

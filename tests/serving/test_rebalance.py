@@ -216,7 +216,7 @@ def test_a_paper_day_ends_with_orders_filled_and_a_report_that_says_the_truth(
     assert done.code == 0, done.err
     day = account.report("paper")
     assert day["outcome"] == "done", day
-    assert {one["state"] for one in day["orders"]} == {"filled"}
+    assert {one["state"] for one in day["orders"]} == {"filled"}, day
     assert len(day["orders"]) == account.posted()
     held = account.held()
     assert held == account.gateway.ledger.positions() and held
