@@ -354,3 +354,59 @@ def test_a_book_that_is_short_has_a_net_exposure_too(case: Case) -> None:
     for cap, expected in (("0.60", []), ("0.59", [("max_net", "59000.00", "60000", "")])):
         capped = short.with_limits(max_net=cap)
         assert said(ordered(capped), R.net_exposure) == expected
+
+
+def test_orders_of_a_day_are_not_known_without_what_was_counted(case: Case) -> None:
+    for field in ("counted", "parents", "day"):
+        found = ordered(case.with_state(**{field: None}))
+        for code in (R.orders_day, R.slices_day):
+            assert [seen for _, _, seen, _ in said(found, code)] == ["missing"], field
+
+
+def test_slices_together_break_the_limit_of_their_parent(case: Case) -> None:
+    orders = [case.order(quantity=D(6_000), slice=row, slices=2) for row in range(2)]
+    found = judge_basket(case.state, orders, 3, case.limits)
+    assert said(found, R.participation_order) == [("max_parent_adv", "10000.00", "12000", "CCC")]
+
+
+def test_what_a_sale_without_a_price_brings_is_not_known(case: Case) -> None:
+    sale = case.order(**SELL, quantity=D(10), limit=None)
+    found = judge_basket(case.state, (sale, case.order(quantity=D(10))), 3, case.limits)
+    assert said(found, R.cash_floor) == [("min_cash", "2000.00", "NaN", "")]
+    assert said(found, R.buying_power)[0][1] == "NaN"
+
+
+def test_a_decision_of_nobody_is_not_for_an_account_that_is_not_known(case: Case) -> None:
+    state = replace(case.state, account=None)
+    for account in (None, "", "PA1"):
+        found = judge_decision(state, replace(case.decision, account=account), case.limits)
+        assert R.account_mismatch in codes(found)
+
+
+def test_a_decision_is_told_which_weight_is_too_large_and_by_which_limit(case: Case) -> None:
+    large = replace(case.decision, weights={"AAA": D("0.3")})
+    found = judge_decision(case.state, large, case.limits)
+    assert said(found, R.target_weight) == [("max_weight", "0.250001", "0.3", "AAA")]
+
+
+@pytest.mark.parametrize("whose", ["the account's", "an agent's"])
+def test_a_name_that_is_not_allowed_is_found_in_every_book(case: Case, whose: str) -> None:
+    book = {"ZZZ": D("0.1")}
+    changes: dict[str, Any] = {"weights": book}
+    if whose == "an agent's":
+        agents = case.decision.agents
+        changes = {"agents": {**agents, "balanced": (agents["balanced"][0], book)}}
+    found = judge_decision(case.state, replace(case.decision, **changes), case.limits)
+    assert said(found, R.not_allowed) == [("", "the allow-list", "'ZZZ'", "ZZZ")]
+
+
+def test_shorts_are_exposure_of_an_agent_too(case: Case) -> None:
+    lending = case.with_limits(max_short_weight="1", max_agent_weight="1")
+    for short, expected in (
+        ("-0.4", []),
+        ("-0.5", [("max_agent_gross", "1.000001", "1.1", "one")]),
+    ):
+        agents = {"one": (D(1), {"AAA": D("0.6"), "BBB": D(short)})}
+        wanted = replace(case.decision, agents=agents)
+        found = judge_decision(lending.state, wanted, lending.limits)
+        assert said(found, R.agent_gross) == expected
