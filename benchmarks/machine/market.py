@@ -29,7 +29,7 @@ BARS = SyntheticMarket(
 
 _SETTINGS = ExchangeSettings(
     key=KEYS.key, secret=KEYS.secret, cash=100_000.0, multiplier=1, clock=ClockMode.driven,
-    start="2023-03-09T15:00:00+00:00", step_s=60, share_per_step=1.0, half_spread_bp=1.0,
+    start="2023-03-09T15:00:00+00:00", step_s=900, share_per_step=1.0, half_spread_bp=1.0,
     slippage_bp=0.0, commission_bp=0.0, commission_per_share=0.0,
 )  # fmt: skip
 _TABLES = ("orders", "activities", "positions", "closes", "facts")
