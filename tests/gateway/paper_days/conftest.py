@@ -1,5 +1,7 @@
 """An exchange on real prices, and gateways over it that can be killed and started again."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
