@@ -295,7 +295,7 @@ def seal(folder: Path, private: Path) -> None:
     if all((folder / name).is_file() and not (folder / name).is_symlink() for name in FILES):
         whole = {name: (folder / name).read_bytes() for name in (MANIFEST, PARAMETERS)}
         (folder / HASHES).write_bytes(hashes_of(whole))
-        with suppress(InputError):
+        with suppress(InputError, IsADirectoryError):
             content = signed(identity(folder), private)
             (folder / SIGNATURE).unlink(missing_ok=True)
             (folder / SIGNATURE).write_bytes(content)
@@ -399,7 +399,7 @@ def test_no_hostile_artefact_runs_or_takes_the_place_of_the_good_one(
                     seal(hostile, hall.private)
                 with watched():
                     door = (offer, swap)[(number + turn) % 2]
-                    outcomes[f"{door.__name__}: {door(hall, hostile)}"] += 1
+                    outcomes[f"{door.__name__}: {door(hall, hostile, sealed)}"] += 1
                 assert WATCH.heard == [], (kind.__name__, sealed, WATCH.heard)
                 assert list(canary.iterdir()) == [], (kind.__name__, sealed)
                 shutil.rmtree(hostile)
@@ -418,16 +418,20 @@ def test_no_hostile_artefact_runs_or_takes_the_place_of_the_good_one(
     assert let_in < number / 2, "most of them are not hostile"
 
 
-def offer(hall: Hall, hostile: Path) -> str:
-    """Promote it as a person would; if it is let in at all it answers sanely, and goes again."""
+def offer(hall: Hall, hostile: Path, sealed: bool) -> str:
+    """Promote it as a person would; if it is let in at all it answers sanely, and goes again.
+
+    Without its maker's signature nothing is let in but what was good before.
+    """
     before = hall.registry.state()
     try:
-        hall.registry.promote(hostile, "offered", hall.public)
+        entry = hall.registry.promote(hostile, "offered", hall.public)
     except InputError as error:
         assert str(error).isprintable() and len(str(error)) < 1000
         assert hall.registry.state() == before
         hall.require_good()
         return "refused"
+    assert sealed or entry.sha256 in hall.answers
     said = "let in"
     try:
         require_sane(hall.answer())
@@ -439,7 +443,7 @@ def offer(hall: Hall, hostile: Path) -> str:
     return said
 
 
-def swap(hall: Hall, hostile: Path) -> str:
+def swap(hall: Hall, hostile: Path, sealed: bool) -> str:
     """Put it in the place of the previous one in the registry, and bring that one back."""
     champion, previous = hall.registry.champion(), hall.registry.previous()
     assert champion is not None and previous is not None
@@ -455,7 +459,8 @@ def swap(hall: Hall, hostile: Path) -> str:
             hall.require_good()
             said = "refused by the registry"
         else:
-            hall.require_good()  # what was changed is not read
+            assert identity(place) == previous.sha256, sealed  # what was changed is not read
+            hall.require_good()
             hall.registry.rollback("back", hall.public)
             said = "unchanged where it is read"
         hall.registry._log.append("promote", "forced", crowned_by(previous.sha256))
