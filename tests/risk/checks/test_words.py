@@ -8,11 +8,18 @@ from typing import Any
 import pytest
 
 from risk.checks.arithmetic import exactly
-from risk.checks.judge import judge_basket, judge_decision, judge_order, trips
+from risk.checks.judge import (
+    judge_arming,
+    judge_basket,
+    judge_decision,
+    judge_order,
+    trips,
+)
 from risk.checks.order import open_shares, reduces, tick, volume
 from risk.gateway.limits import RULES
 from risk.gateway.records import Side
 from risk.gateway.state import NameDay, OpenOrder
+from risk.gateway.stored import DayTotals
 from risk.gateway.verdict import ReasonCode, Verdict
 
 D = Decimal
@@ -410,3 +417,57 @@ def test_shorts_are_exposure_of_an_agent_too(case: Case) -> None:
         wanted = replace(case.decision, agents=agents)
         found = judge_decision(lending.state, wanted, lending.limits)
         assert said(found, R.agent_gross) == expected
+
+
+def test_a_basket_on_a_full_day_is_one_too_many(case: Case) -> None:
+    full = case.with_state(day=DayTotals(100, 500, D(0), 0))
+    found = judge_basket(full.state, (case.order(),), 3, case.limits)
+    assert said(found, R.orders_day) == [("max_orders_day", "100", "101", "")]
+    assert said(found, R.slices_day) == [("max_slices_day", "500", "501", "")]
+    room = case.with_state(day=DayTotals(99, 499, D(0), 0))
+    assert judge_basket(room.state, (case.order(),), 3, case.limits).allowed
+
+
+def test_buying_what_is_sold_in_the_same_basket_is_told_once(case: Case) -> None:
+    orders = (case.order(**SELL, quantity=D(10)), case.order("AAA", quantity=D(10)))
+    found = judge_basket(case.state, orders, 3, case.limits)
+    assert said(found, R.wash_trade) == [("", "one side", "buy and sell", "AAA")]
+
+
+@pytest.mark.parametrize("field", ["ledger_positions", "day", "name_day"])
+def test_arming_asks_for_everything_that_is_counted(case: Case, field: str) -> None:
+    found = judge_arming(case.with_state(**{field: None}).state, "PA1", case.limits)
+    assert said(found, R.state_missing) == [(field, "known", "missing", "")]
+
+
+def test_arming_an_account_that_is_not_known_is_refused_and_says_so(case: Case) -> None:
+    state = case.with_state(account=None).state
+    for typed in ("PA1", "", None):
+        found = judge_arming(state, typed, case.limits)
+        assert said(found, R.account_mismatch)[0][1] == "missing"
+
+
+def test_arming_tells_how_many_orders_are_open(case: Case) -> None:
+    one = OpenOrder("x", "CCC", Side.buy, D(1), D(1))
+    for orders, seen in (((one, one), "2"), (None, "missing")):
+        found = judge_arming(case.with_state(open_orders=orders).state, "PA1", case.limits)
+        assert said(found, R.kill_unverified) == [("", "0", seen, "")]
+
+
+def test_a_decision_is_told_whose_weight_is_none(case: Case) -> None:
+    short = {"AAA": D("-0.1")}
+    agents = {"one": (D("0.5"), short)}
+    wanted = replace(case.decision, weights=short, agents=agents)
+    found = judge_decision(case.state, wanted, case.limits)
+    assert said(found, R.weight_invalid) == [
+        ("max_short_weight", "in range", "-0.1", "AAA"),
+        ("max_short_weight", "in range", "-0.1", "one/AAA"),
+    ]
+    assert said(found, R.agent_sum) == [("max_weight_error", "0.000001", "0.5", "")]
+
+
+def test_without_a_calendar_a_decision_is_of_no_session(case: Case) -> None:
+    state = case.with_state(hours=None, previous_session=None).state
+    for as_of in (case.decision.as_of, None):
+        found = judge_decision(state, replace(case.decision, as_of=as_of), case.limits)
+        assert len(said(found, R.decision_stale)) == len(said(found, R.session_ended)) == 1
