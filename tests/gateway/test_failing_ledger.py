@@ -76,6 +76,7 @@ def without_the_folder_of_the_anchor(venue: Any) -> Iterator[None]:
 
 
 FAILURES = (locked, full, without_anchor, without_the_folder_of_the_anchor)
+OFTEN = (locked, full, without_anchor)  # the fourth is tried with decisions
 
 
 @pytest.fixture(autouse=True)
@@ -104,12 +105,12 @@ def test_a_decision_that_cannot_be_kept_is_refused_and_not_sent(
         assert venue.ledger.positions() == {} and venue.ledger.latch().armed
     assert venue.posted() == []
     assert venue.gateway.submit(decision, Mode.paper).state is DecisionState.accepted
-    venue.run(steps=8)
+    venue.run(steps=5)
     venue.require_equal_books()
     assert verify(venue.ledger, venue.ledger.anchor, judged_again).problems == ()
 
 
-@pytest.mark.parametrize("failing", FAILURES, ids=lambda failing: failing.__name__)
+@pytest.mark.parametrize("failing", OFTEN, ids=lambda failing: failing.__name__)
 def test_intents_are_not_sent_while_nothing_can_be_kept_and_are_sent_once_afterwards(
     venue: Any, failing: Any
 ) -> None:
@@ -121,7 +122,7 @@ def test_intents_are_not_sent_while_nothing_can_be_kept_and_are_sent_once_afterw
         assert venue.posted() == []
         states = {one.state for one in venue.gateway.answer(answer.decision_id).orders}
         assert states <= {OrderState.intent, OrderState.in_flight}
-    venue.run(steps=8)
+    venue.run(steps=5)
     done = venue.gateway.answer(answer.decision_id)
     assert {one.state for one in done.orders} == {OrderState.filled}
     assert len(venue.posted()) == len(done.orders) == 2
@@ -129,7 +130,7 @@ def test_intents_are_not_sent_while_nothing_can_be_kept_and_are_sent_once_afterw
     assert verify(venue.ledger, venue.ledger.anchor, judged_again).problems == ()
 
 
-@pytest.mark.parametrize("failing", FAILURES, ids=lambda failing: failing.__name__)
+@pytest.mark.parametrize("failing", OFTEN, ids=lambda failing: failing.__name__)
 def test_a_kill_cancels_at_the_broker_also_when_the_latch_cannot_be_kept(
     venue: Any, failing: Any, impatient: float
 ) -> None:
@@ -161,7 +162,7 @@ def test_a_ledger_that_is_locked_for_a_moment_is_waited_for(
     assert venue.gateway.submit(decision, Mode.paper).state is DecisionState.accepted
     assert time.monotonic() - start >= 0.2
     holder.join()
-    venue.run(steps=8)
+    venue.run(steps=5)
     orders = venue.gateway.answer(decision.id).orders
     assert {one.state for one in orders} <= TERMINAL
     venue.require_equal_books()

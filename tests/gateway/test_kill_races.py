@@ -24,7 +24,7 @@ from risk.gateway.submission import Mode
 KEYS = Keys("key-of-the-tests", "secret-of-the-tests")
 NAMES = ("S000", "S001", "S002", "S003", "S004")
 FAR = {"type": "limit", "time_in_force": "day", "qty": "1", "side": "buy", "limit_price": "1"}
-RACES, RACES_IN_SOAK, SEED = 8, 200, 24
+RACES, RACES_IN_SOAK, SEED = 5, 200, 24
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_latch_after_any_step_of_a_basket_lets_out_at_most_the_order_that_is_o
     after_each_commit(trip_at_its_turn)
     require_over(venue, send_basket(1))
     tried, late = 0, 0
-    for at in range(1, passed + 1, 1 if soak else 4):
+    for at in range(1, passed + 1, 1 if soak else 5):
         venue.next_session()
         if at > 1:
             rearm(venue)

@@ -33,8 +33,10 @@ def seconds(said: str, step: str) -> float:
 
 @pytest.mark.parametrize("moment", ["before the commit", "after the commit"])
 def test_a_gateway_that_hangs_in_the_middle_of_an_order_gets_nothing_out_after_a_kill(
-    desk: Any, moment: str
+    desk: Any, moment: str, soak: bool
 ) -> None:
+    if moment == "after the commit" and not soak:
+        pytest.skip("the other moment is tried with --soak")
     gateway = desk.gateway(stops_at=moment)
     desk.supervisor()
     desk.permitted(gateway)
@@ -87,7 +89,11 @@ def test_a_kill_with_redis_dead_takes_no_longer(desk: Any, redis_server: Any) ->
     assert state["latch"]["tripped"] and state["permit_left_s"] == 0 and state["halted"]
 
 
-def test_a_kill_with_redis_hung_does_everything_else_in_time(desk: Any, redis_server: Any) -> None:
+def test_a_kill_with_redis_hung_does_everything_else_in_time(
+    desk: Any, redis_server: Any, soak: bool
+) -> None:
+    if not soak:
+        pytest.skip("Redis hangs with --soak; it is dead in every run")
     redis = ("control.permit=redis", f"control.redis={redis_server.url}")
     desk.gateway(*redis)
     put_outside(desk)
@@ -100,8 +106,10 @@ def test_a_kill_with_redis_hung_does_everything_else_in_time(desk: Any, redis_se
 
 
 def test_an_order_that_was_about_to_be_put_in_flight_as_the_gateway_hung_is_not_lost(
-    desk: Any,
+    desk: Any, soak: bool
 ) -> None:
+    if not soak:
+        pytest.skip("a gateway that hung is killed with --soak")
     gateway = desk.gateway(stops_at="before the commit")
     desk.supervisor()
     desk.permitted(gateway)

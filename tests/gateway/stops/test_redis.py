@@ -128,8 +128,11 @@ def books_agree(desk: Any) -> bool:
 
 
 def test_intents_wait_while_there_is_no_permit_and_are_sent_when_there_is_one_again(
-    trading: tuple[Any, Any, Any], redis_server: Any
+    request: pytest.FixtureRequest, redis_server: Any, soak: bool
 ) -> None:
+    if not soak:
+        pytest.skip("a basket waits for its permit with --soak")
+    trading = request.getfixturevalue("trading")
     desk, gateway, _ = trading
     names = [f"S00{n}" for n in range(5)]
     assert desk.decide(gateway, **dict.fromkeys(names, "0.02"))["state"] == "accepted"
