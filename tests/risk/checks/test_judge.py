@@ -456,7 +456,7 @@ def test_a_loss_trips_only_when_every_last_reading_shows_it(case: Case) -> None:
 
 def test_whatever_trips_is_refused_too(case: Case) -> None:
     for change in (
-        {"drifted": None},
+        {"drifted": frozenset({"A"})},
         {"foreign": frozenset({"x"})},
         {"failures": 3},
         {"skew_s": NAN},
@@ -469,6 +469,15 @@ def test_whatever_trips_is_refused_too(case: Case) -> None:
         assert found
         assert all(item.code.effect is Effect.trip for item in found)
         assert not judge_gate(state, case.limits).allowed
+
+
+def test_books_that_were_never_compared_refuse_and_trip_nothing(case: Case) -> None:
+    for name in ("drifted", "foreign"):
+        state = case.with_state(**{name: None}).state
+        assert not trips(state, case.limits)
+        refused = judge_gate(state, case.limits)
+        assert {one.code for one in refused.violations} == {ReasonCode.reconcile_stale}
+        assert {one.code.effect for one in refused.violations} == {Effect.wait}
 
 
 def test_a_clock_that_drifts_alarms_and_goes_on(case: Case) -> None:

@@ -214,9 +214,9 @@ def test_a_volume_is_positive_or_not_known(case: Case, adv: str | None, expected
         ({"audit_intact": False}, R.audit, "True", "False"),
         ({"ramp": D(2)}, R.ramp, "a share in (0, 1]", "2"),
         ({"drifted": frozenset({"AAA"})}, R.drift, "none", "AAA"),
-        ({"drifted": None}, R.drift, "none", "missing"),
+        ({"drifted": None}, R.reconcile_stale, "known", "missing"),
         ({"foreign": frozenset({"x"})}, R.foreign_order, "none", "x"),
-        ({"foreign": None}, R.foreign_order, "none", "missing"),
+        ({"foreign": None}, R.reconcile_stale, "known", "missing"),
         ({"failures": 3}, R.repeated_failures, "2", "3"),
         ({"messages_second": 2}, R.throttle_second, "1", "2"),
         ({"messages_minute": 120}, R.throttle_minute, "119", "120"),
@@ -471,3 +471,14 @@ def test_without_a_calendar_a_decision_is_of_no_session(case: Case) -> None:
     for as_of in (case.decision.as_of, None):
         found = judge_decision(state, replace(case.decision, as_of=as_of), case.limits)
         assert len(said(found, R.decision_stale)) == len(said(found, R.session_ended)) == 1
+
+
+@pytest.mark.parametrize("sigma", [D(0), D(-1), NAN, None])
+def test_without_a_volatility_not_even_the_reference_is_a_price(case: Case, sigma: Any) -> None:
+    found = ordered(case.with_name("facts", "CCC", sigma=sigma))
+    assert said(found, R.sigma_collar) == [("max_collar_sigmas", "NaN", "0", "CCC")]
+
+
+def test_a_close_of_no_session_is_not_that_of_an_unknown_one(case: Case) -> None:
+    nowhere = case.with_name("facts", "CCC", close_session=None).with_state(previous_session=None)
+    assert said(ordered(nowhere), R.close_stale) == [("", "missing", "missing", "CCC")]
