@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from benchmarks.crashes.points import Trap, TrappedBroker
 from benchmarks.crashes.venue import HEADERS, KEY, KEYS, SECRET, Watched, client, prepare
 from benchmarks.machine.inside import Inside, Routes, connect_inside
@@ -32,9 +30,7 @@ class Room:
         self.exchange.hidden = plan.hidden
         self._trading = Faulty(Routes(trading_routes(self.exchange, keys), keys), plan)
         self._admin = Routes(admin_routes(self.exchange, plan, keys, keys), keys)
-        self._inside = Inside(self._app, lambda _: None, lambda _, __: None)
-        self._session = requests.Session()
-        self._session.mount("http://", self._inside)
+        self._inside = Inside(self._app, lambda _: None, lambda _: None)
 
     @classmethod
     def new(cls, folder: Path) -> "Room":
@@ -50,7 +46,7 @@ class Room:
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         """Drive the exchange."""
-        answer = self._session.request(method, f"{URL}{path}", json=body, headers=HEADERS)
+        answer = self._inside.request(method, f"{URL}{path}", json=body, headers=HEADERS)
         if not answer.ok:
             raise ValueError(f"{method} {path}: {answer.status_code} {answer.text}")
         return json.loads(answer.content) if answer.content else None
@@ -63,7 +59,7 @@ class Room:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._session.close()
+        self._inside.close()
         self.exchange.close()
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -160,13 +160,16 @@ class Courier:
             opening: our books begin with this look, and what is found was there before.
 
         Raises:
-            Unavailable: if the broker cannot say.
+            Unavailable: if the broker cannot say; or says what may be of an order that it has and
+                does not show yet, which is nobody's until it does.
         """
         known = {fill.execution_id for fill in self._ledger.fills(after - ONE_DAY)}
         fills = [fill for fill in self._broker.fills(after) if fill.execution_id not in known]
         if not fills:
             return ()
         fills = self._named(fills, after)
+        if early := [fill for fill in fills if self._may_be_ours(fill)]:
+            raise Unavailable(f"fills: {seen_fills(early)} of an order that is not shown")
         with self._ledger.writing(self._epoch) as writer:
             new = tuple(fill for fill in fills if book_fill(writer, fill))
             for fill in new:
@@ -202,6 +205,14 @@ class Courier:
             else replace(fill, client_order_id=ids.get(fill.broker_id))
             for fill in fills
         ]
+
+    def _may_be_ours(self, fill: Fill) -> bool:
+        """Return whether an execution of no shown order fits one of ours whose outcome is open."""
+        return fill.client_order_id is None and any(
+            (order.broker_id, order.symbol, order.side) == (None, fill.symbol, fill.side)
+            and fill.quantity <= order.quantity
+            for order in self._ledger.orders(states=(OrderState.in_flight, OrderState.unknown))
+        )
 
     def cancel(self, order: StoredOrder) -> None:
         """Ask for the end of an order that the broker has; what becomes of it is seen later."""

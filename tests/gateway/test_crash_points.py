@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 
+from benchmarks.crashes.books import compare
 from benchmarks.crashes.cases import Case, Points, chains, moments, pairs, singles
 from benchmarks.crashes.explore import Explorer, closure, sequences
-from benchmarks.crashes.faults import FAULTS, name_of, on_order
+from benchmarks.crashes.faults import FAULTS, HIDDEN_S, name_of, on_order
+from benchmarks.crashes.in_process import Room
 from benchmarks.crashes.killing import Mother, workplace
+from benchmarks.crashes.life import Birth, live, url_of
+from benchmarks.crashes.points import Trap, go_on
 from benchmarks.crashes.venue import ORDERS
 from risk.gateway.audit import FileAnchor
+from risk.gateway.ledger import Ledger
 
 SEED = 20231
 # kills by a real SIGKILL: alone, in pairs, in chains of 2 to 4; in this process: alone, in pairs
@@ -149,3 +154,29 @@ def test_a_crash_at_any_point_and_a_bad_answer_to_any_order_leave_equal_books(
         done["crashes"] += sequences(explorer, root, 1)
         done["states"] += len(states)
     print(f"a bad answer and a crash in this process: {dict(done)}, nothing wrong")
+
+
+class Crash(BaseException):
+    """The end of a life in this process, which nothing catches; the exchange forgets nothing."""
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_fills_of_an_order_that_the_broker_hides_after_a_crash_are_no_strangers(
+    tmp_path: Path, number: int
+) -> None:
+    def passing(point: str) -> None:
+        if point == f"order #{number} answered":
+            raise Crash
+
+    room, anchor = Room.new(tmp_path), FileAnchor(tmp_path / "anchor")
+    hide = {"kind": "hide", "seconds": HIDDEN_S}
+    room.admin("POST", "/admin/faults", on_order(hide, number))
+    with pytest.raises(Crash):
+        live(Birth(room, room.broker(trap := Trap(passing)), anchor, trap))
+    broker = room.broker(trap := Trap(go_on))
+    live(Birth(room, broker, anchor, trap))
+    ledger = Ledger(url_of(tmp_path), anchor)
+    assert compare(room, ledger, broker).lines() == ()
+    assert ledger.latch().armed
+    ledger.close()
+    room.close()
