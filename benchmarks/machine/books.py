@@ -4,71 +4,90 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from sqlalchemy import create_engine, insert, text
+from sqlalchemy import create_engine, insert, select, text
 
 from benchmarks.machine.fuse import KeptMarks
 from risk.gateway import schema
 from risk.gateway.ledger import Ledger
-from risk.gateway.verify import _FIRST_FENCE
 
 
 class Books(Protocol):
-    """A database that can be emptied."""
+    """A database that can be put back."""
 
-    def fresh(self) -> str:
-        """Empty it, and return its address."""
+    url: str
+
+    def keep(self) -> None:
+        """Remember what is in it; nobody writes to it meanwhile."""
+        ...
+
+    def put_back(self) -> None:
+        """Make it what was remembered; nobody has it open."""
         ...
 
 
 class SQLiteBooks:
-    """A file, copied from one that was migrated.
+    """A file and its copy.
 
     Args:
-        folder: for it.
+        folder: for both.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._template, self._file = folder / "template.sqlite", folder / "ledger.sqlite"
-        ledger = Ledger(f"sqlite:///{self._template}", KeptMarks())
-        ledger.migrate()
-        ledger.close()
+        self._copy, self._file = folder / "kept.sqlite", folder / "ledger.sqlite"
+        self.url = f"sqlite:///{self._file}"
+        _migrate(self.url)
 
-    def fresh(self) -> str:
-        """Copy the template."""
-        for suffix in ("-wal", "-shm"):
+    def keep(self) -> None:
+        """Copy the file."""
+        shutil.copyfile(self._file, self._copy)
+
+    def put_back(self) -> None:
+        """Copy the copy; the file is a new one, as its log would be of the old one."""
+        for suffix in ("", "-wal", "-shm"):
             self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
-        self._file.unlink(missing_ok=True)
-        shutil.copyfile(self._template, self._file)
-        return f"sqlite:///{self._file}"
+        shutil.copyfile(self._copy, self._file)
 
 
 class PostgresBooks:
-    """A database of a running server, emptied table by table.
+    """A database of a running server, and the rows of its tables.
 
     Args:
         url: of it; it is empty.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        ledger = Ledger(url, KeptMarks())
-        ledger.migrate()
-        ledger.close()
+        self.url = url
+        _migrate(url)
         self._engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+        self._rows: dict[str, list[dict[str, Any]]] = {}
 
-    def fresh(self) -> str:
-        """Empty every table, and put back the row that fences writers."""
-        names = ", ".join(table.name for table in schema.metadata.sorted_tables)
+    def keep(self) -> None:
+        """Read every table."""
         with self._engine.begin() as connection:
-            connection.execute(text(f"TRUNCATE {names}"))
-            connection.execute(insert(schema.fence), _FIRST_FENCE)
-        return self._url
+            for table in schema.metadata.sorted_tables:
+                found = connection.execute(select(table)).mappings()
+                self._rows[table.name] = [dict(row) for row in found]
+
+    def put_back(self) -> None:
+        """Empty every table, and write what it had."""
+        tables = schema.metadata.sorted_tables
+        with self._engine.begin() as connection:
+            connection.execute(text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
+            for table in tables:
+                if rows := self._rows[table.name]:
+                    connection.execute(insert(table), rows)
 
     def close(self) -> None:
         """Let go of the server."""
         self._engine.dispose()
+
+
+def _migrate(url: str) -> None:
+    ledger = Ledger(url, KeptMarks())
+    ledger.migrate()
+    ledger.close()
 
 
 @contextmanager

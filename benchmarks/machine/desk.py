@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
-from requests import PreparedRequest, Response
-
 from benchmarks.machine.books import Books
 from benchmarks.machine.fuse import Fuse, FusedAnchor, KeptMarks, Killed
+from benchmarks.machine.inside import Asked, Happens
 from benchmarks.machine.market import BARS, CALENDAR, Market
+from risk.gateway.audit import Mark
 from risk.gateway.engine import Gateway, keep_limits
 from risk.gateway.execution import ExecutionSettings, Schedule
 from risk.gateway.latch import arm_paper
@@ -25,6 +25,7 @@ from risk.gateway.records import Decision
 from risk.gateway.supervisor import Supervisor
 
 MODEL = "a" * 64
+FIRST_SESSION = date(2023, 3, 1)
 PERMIT_MS = 30_000
 EXECUTION = ExecutionSettings(
     limit_offset=Decimal("0.002"),
@@ -40,7 +41,6 @@ SOURCE = BarsSource(lambda: BARS, lambda: "1", CALENDAR, 1e9, 0.99)
 NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}))
 
 Result = TypeVar("Result")
-Sending = Callable[[PreparedRequest], None]
 
 
 class Desk:
@@ -60,27 +60,38 @@ class Desk:
         self.halt_file = HaltFile(folder / "HALT")
         self.counts: Counter[str] = Counter()
         self.skew = timedelta(0)
-        self.watching: Sending = lambda request: None
+        self._marks: tuple[Mark, ...] | None = None
+        self.watching: Happens = lambda asked: None
         self._broker = market.broker(self._before, self._after)
-        self.person = market.broker(lambda request: None, lambda request, response: None)
+        self.person = market.broker(lambda asked: None, lambda asked: None)
 
     def begin(self, session: date) -> None:
         """Begin anew, armed, half an hour after the opening of a session."""
+        if self._marks is None:
+            self._marks = self._first_marks()
         self.market.begin(session)
         self.fuse.bury()
         self.fuse.put_out()
         self.halt_file.clear()
-        self.anchor.begin()
         self.skew = timedelta(0)
-        self.url = self._books.fresh()
-        self.outside = Ledger(self.url, self.anchor)  # as another process has it
+        self._books.put_back()
+        self.anchor.begin(self._marks)
+        self.outside = Ledger(self._books.url, self.anchor)  # as another process has it
         self.supervisor = Supervisor(
             self.person, self.outside, SOURCE, LedgerPermit(self.outside), self.halt_file, NAMES,
             PERMIT_MS / 1000, self.clock, self.clock,
         )  # fmt: skip
-        self._start()
+        self._take()
         arm_paper(self.ledger, self.epoch, self.person.account(), self.clock())
         self.renew()
+
+    def _first_marks(self) -> tuple[Mark, ...]:
+        """Let a gateway begin its books on an early day, to go on from there in every run."""
+        self.market.begin(FIRST_SESSION)
+        self._start()
+        self.ledger.close()
+        self._books.keep()
+        return tuple(self.anchor.marks())
 
     def end(self) -> None:
         """Let go of the ledger."""
@@ -147,7 +158,12 @@ class Desk:
 
     def _start(self) -> None:
         """Do what `risk.gateway.process.Running.start` does."""
-        self.ledger = Ledger(self.url, FusedAnchor(self.anchor, self.fuse))
+        self._take()
+        self.gateway.recover()
+
+    def _take(self) -> None:
+        """Take the ledger over."""
+        self.ledger = Ledger(self._books.url, FusedAnchor(self.anchor, self.fuse))
         self.epoch = self.ledger.acquire("the machine")
         self.permit, self.memory = LedgerPermit(self.ledger), Memory()
         observer = Observer(
@@ -157,7 +173,6 @@ class Desk:
         self.gateway = Gateway(
             self._broker, self.ledger, self.epoch, observer, self._limits(), EXECUTION, self.clock
         )
-        self.gateway.recover()
 
     def _limits(self) -> GatewayLimits:
         stored = self.ledger.limits()
@@ -172,12 +187,12 @@ class Desk:
             keep_limits(writer, found, "configuration", datetime.now(UTC))
         return found
 
-    def _before(self, request: PreparedRequest) -> None:
+    def _before(self, asked: Asked) -> None:
         self.counts["requests"] += 1
         self.fuse.burn()
-        if request.method == "POST" and (request.path_url or "").endswith("/orders"):
+        if asked.is_order:
             self.counts["orders sent"] += 1
-            self.watching(request)
+            self.watching(asked)
 
-    def _after(self, request: PreparedRequest, response: Response) -> None:
+    def _after(self, asked: Asked) -> None:
         self.fuse.burn()

@@ -55,9 +55,9 @@ class KeptMarks:
     def __init__(self) -> None:
         self._marks: list[Mark] = []
 
-    def begin(self) -> None:
-        """Forget all marks."""
-        self._marks.clear()
+    def begin(self, marks: Iterable[Mark]) -> None:
+        """Forget all marks but these."""
+        self._marks = list(marks)
 
     def append(self, mark: Mark) -> None:
         """Keep a mark."""

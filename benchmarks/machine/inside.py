@@ -1,33 +1,31 @@
 """The official client's requests, answered by the exchange's own application without a socket.
 
-Client and exchange are the real ones, from alpaca-py's calls down to prepared HTTP requests, and
-from the fault plan and the routes' own functions down to SQLite. What is left out lies between
-them, and other tests go through it: urllib3, the kernel, uvicorn, and FastAPI's way from a path to
-its function. A planned fault does what it does to a connection: it resets it, lets it fall silent,
-ends it in the middle of an answer.
+Client and exchange are the real ones: alpaca-py with its methods, requests and errors, up to what
+it gives to its HTTP session, and the exchange from its fault plan and the functions of its routes
+down to SQLite. What is left out lies between them, and other tests go through it: `requests`,
+sockets, uvicorn, and FastAPI's way from a path to its function. A planned fault does what it does
+to a connection: it resets it, lets it fall silent, ends it in the middle of an answer.
 """
 
-from collections.abc import Callable
-from io import BytesIO
-from typing import Any
+from collections.abc import Callable, Mapping
+from json import dumps
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
 from fastapi.routing import APIRoute, APIRouter
-from requests import PreparedRequest, Response
+from requests import Response
+from requests.models import RequestEncodingMixin
 from starlette.requests import Request
-from urllib3 import HTTPResponse
 
 from brokers.alpaca import AlpacaBroker
 from brokers.exchange.records import Rejection
 from brokers.exchange.web import Keys, rejected
 from brokers.exchange.wire import _TRANSPORTS, App, Message, Receive, Scope, Send
-from brokers.one_shot import NoAnswer, OneShotAdapter, Timeouts
+from brokers.one_shot import NoAnswer, _ExactResponse
 from market.errors import InputError
 
 PEER = ("inside", 0)  # the address of the only client
-Before = Callable[[PreparedRequest], None]
-After = Callable[[PreparedRequest, Response], None]
 
 
 class Routes:
@@ -69,61 +67,81 @@ class Routes:
         raise LookupError(f"the exchange has no {method} {path}")
 
 
-class Inside(OneShotAdapter):
-    """Answers what a session sends.
+class Asked(NamedTuple):
+    """A request as it leaves the client."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes
+
+    @property
+    def is_order(self) -> bool:
+        """Return whether it puts an order."""
+        return (self.method, self.path) == ("POST", "/v2/orders")
+
+
+Happens = Callable[[Asked], None]
+
+
+class Inside(requests.Session):
+    """The session of a client, whose requests are answered at once.
 
     Args:
         app: the exchange's.
         before: called with each request before the exchange sees it; whatever it raises ends it.
-        after: called with each answer before its caller sees it.
+        after: called with each request that was answered, before its caller sees the answer.
     """
 
-    def __init__(self, app: App, before: Before, after: After) -> None:
-        super().__init__(Timeouts(1.0, 1.0))
+    def __init__(self, app: App, before: Happens, after: Happens) -> None:
+        super().__init__()
         self._app, self._before, self._after = app, before, after
 
-    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
-        """Let the exchange answer; see `OneShotAdapter.send` for what is raised."""
-        self._before(request)
-        wire = _Wire(request)
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        params: Any = None,
+        json: Any = None,
+        allow_redirects: bool = False,
+    ) -> Response:
+        """Let the exchange answer what the client asks for.
+
+        Raises:
+            OSError: where what comes back is no answer, as `brokers.one_shot` does.
+        """
+        query = RequestEncodingMixin._encode_params(params or {})
+        body = b"" if json is None else dumps(json).encode()
+        asked = Asked(method, urlsplit(url).path, query, body)
+        self._before(asked)
+        wire = _Wire(asked, headers)
         _TRANSPORTS[PEER] = wire  # type: ignore[assignment]
         _run(self._app(wire.scope, wire.receive, wire.send))
-        response = self.build_response(request, wire.answer())
-        if response.status_code == 200 and not response.content:
-            raise NoAnswer("an empty answer", response=response)
-        self._after(request, response)
-        return response
+        answer = wire.answer(url)
+        self._after(asked)
+        return answer
 
 
-def connect_inside(broker: AlpacaBroker, adapter: Inside) -> None:
-    """Let everything that a broker sends go to an adapter."""
+def connect_inside(broker: AlpacaBroker, session: Inside) -> None:
+    """Let everything that a broker sends go to a session."""
     for client in (broker._trading, broker._data):
-        client._session.mount("http://", adapter)
+        client._session = session
 
 
 class _Wire:
     """One request, its connection, and what came back on it."""
 
-    def __init__(self, request: PreparedRequest) -> None:
-        url = urlsplit(request.url or "")
-        body = request.body or b""
-        self._body = body.encode() if isinstance(body, str) else body
+    def __init__(self, asked: Asked, headers: Mapping[str, str]) -> None:
+        self._body = asked.body
         self.scope: Scope = {
             "type": "http",
-            "method": request.method,
-            "path": url.path,
-            "raw_path": url.path.encode(),
-            "root_path": "",
-            "query_string": url.query.encode(),
-            "headers": [
-                (name.lower().encode(), value.encode() if isinstance(value, str) else value)
-                for name, value in request.headers.items()
-            ],
+            "method": asked.method,
+            "path": asked.path,
+            "query_string": asked.query.encode(),
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
             "client": PEER,
-            "server": ("inside", 80),
-            "scheme": "http",
-            "http_version": "1.1",
-            "asgi": {"version": "3.0"},
         }
         self._asked = self._reset = self._ended = False
         self._status = 0
@@ -160,19 +178,25 @@ class _Wire:
     def close(self) -> None:
         """End the connection, wherever the answer is."""
 
-    def answer(self) -> HTTPResponse:
+    def answer(self, url: str) -> Response:
         """Return what came back.
 
         Raises:
-            OSError: of `requests`, where that is no whole answer.
+            OSError: where that is no whole answer.
         """
         if self._reset:
             raise requests.ConnectionError(ConnectionResetError(104, "Connection reset by peer"))
         if self._status == 0:
             raise requests.ReadTimeout("Read timed out.")
-        return HTTPResponse(
-            BytesIO(b"".join(self._parts)), self._headers, self._status, preload_content=False
-        )
+        if not self._ended:
+            raise requests.exceptions.ChunkedEncodingError("Response ended prematurely")
+        answer = _ExactResponse()
+        answer._content = b"".join(self._parts)
+        answer.status_code, answer.url, answer.encoding = self._status, url, "utf-8"
+        answer.headers.update(self._headers)
+        if answer.status_code == 200 and not answer.content:
+            raise NoAnswer("an empty answer", response=answer)
+        return answer
 
 
 def _run(answering: Any) -> None:

@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from benchmarks.machine.inside import After, Before, Inside, Routes, connect_inside
+from benchmarks.machine.inside import Happens, Inside, Routes, connect_inside
 from brokers.alpaca import AlpacaBroker
 from brokers.exchange import events, web
 from brokers.exchange.exchange import Exchange
@@ -74,7 +74,7 @@ class Market:
         self.plan.sent.clear()
         self.strangers.clear()
 
-    def broker(self, before: Before, after: After) -> AlpacaBroker:
+    def broker(self, before: Happens, after: Happens) -> AlpacaBroker:
         """Return the official client's broker; see `inside.Inside`."""
         broker = AlpacaBroker(AlpacaSettings(URL, URL, "K", "S", 2.0, 5.0), KEYS)
         connect_inside(broker, Inside(self._app, before, after))

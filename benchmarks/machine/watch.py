@@ -9,9 +9,8 @@ import json
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from requests import PreparedRequest
-
 from benchmarks.machine.desk import Desk
+from benchmarks.machine.inside import Asked
 from benchmarks.machine.market import BARS
 from brokers.exchange.records import ExchangeOrder, Status
 from risk.gateway.identity import client_order_id
@@ -142,10 +141,10 @@ class Watch:
         if asked != (order.symbol, order.side, order.quantity, order.limit_price):
             raise Broken(f"I2: {stored} became {order}")
 
-    def _sending(self, request: PreparedRequest) -> None:
+    def _sending(self, asked: Asked) -> None:
         """Look at an order at the moment in which its first byte leaves."""
         try:
-            order = _body(request)
+            order = _body(asked)
             self._may_trade()
             self._has_intent(order)
             self._is_bearable(order)
@@ -292,8 +291,8 @@ class _Book:
         return market.last
 
 
-def _body(request: PreparedRequest) -> Body:
-    sent: dict[str, Any] = json.loads(request.body)  # type: ignore[arg-type]
+def _body(asked: Asked) -> Body:
+    sent: dict[str, Any] = json.loads(asked.body)
     if (sent["type"], sent["time_in_force"]) != ("limit", "day"):
         raise Broken(f"an order that is no day order with a limit: {sent}")
     return Body(
