@@ -482,3 +482,19 @@ def test_without_a_volatility_not_even_the_reference_is_a_price(case: Case, sigm
 def test_a_close_of_no_session_is_not_that_of_an_unknown_one(case: Case) -> None:
     nowhere = case.with_name("facts", "CCC", close_session=None).with_state(previous_session=None)
     assert said(ordered(nowhere), R.close_stale) == [("", "missing", "missing", "CCC")]
+
+
+@pytest.mark.parametrize("field", ["drifted", "foreign"])
+def test_books_that_were_never_compared_are_waited_for(case: Case, field: str) -> None:
+    state = case.with_state(**{field: None}).state
+    found = judge_order(state, case.order(), case.limits)
+    assert said(found, R.reconcile_stale) == [(field, "known", "missing", "")]
+    assert codes(found) == {R.reconcile_stale}
+    assert trips(state, case.limits) == ()
+
+
+def test_readings_of_the_future_are_not_of_the_past(case: Case) -> None:
+    minute = timedelta(minutes=1)
+    early = ordered(case.with_state(reconciled_at=case.state.now + minute))
+    ((_, wanted, _, _),) = said(early, R.reconcile_stale)
+    assert wanted == "the past"
