@@ -471,6 +471,13 @@ def test_whatever_trips_is_refused_too(case: Case) -> None:
         assert not judge_gate(state, case.limits).allowed
 
 
+def test_a_clock_that_was_not_told_refuses_and_trips_nothing(case: Case) -> None:
+    state = case.with_state(skew_s=None, clock=None).state
+    assert trips(state, case.limits) == ()
+    refused = codes(judge_gate(state, case.limits))
+    assert {ReasonCode.clock_skew, ReasonCode.clock_missing} <= refused
+
+
 def test_books_that_were_never_compared_refuse_and_trip_nothing(case: Case) -> None:
     for name in ("drifted", "foreign"):
         state = case.with_state(**{name: None}).state
