@@ -1,8 +1,8 @@
 """Where the ledger of a machine is kept, and how it is empty again in a moment."""
 
-import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,14 +40,12 @@ class SQLiteBooks:
         _migrate(self.url)
 
     def keep(self) -> None:
-        """Copy the file."""
-        shutil.copyfile(self._file, self._copy)
+        """Copy what is in the file."""
+        _copy(self._file, self._copy)
 
     def put_back(self) -> None:
-        """Copy the copy; the file is a new one, as its log would be of the old one."""
-        for suffix in ("", "-wal", "-shm"):
-            self._file.with_name(self._file.name + suffix).unlink(missing_ok=True)
-        shutil.copyfile(self._copy, self._file)
+        """Copy it back, into the same file: a ledger takes no other one for its own."""
+        _copy(self._copy, self._file)
 
 
 class PostgresBooks:
@@ -82,6 +80,11 @@ class PostgresBooks:
     def close(self) -> None:
         """Let go of the server."""
         self._engine.dispose()
+
+
+def _copy(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as taken, closing(sqlite3.connect(target)) as given:
+        taken.backup(given)
 
 
 def _migrate(url: str) -> None:

@@ -57,6 +57,10 @@ class Desk:
         self.market, self._books, self._configured = market, books, limits
         self.fuse = Fuse()
         self.anchor = KeptMarks()
+        # Kept from run to run and from start to start, for the statements that they have compiled;
+        # of a process nothing else is in them.
+        self.ledger = Ledger(books.url, FusedAnchor(self.anchor, self.fuse))
+        self.outside = Ledger(books.url, self.anchor)  # as another process has it
         self.halt_file = HaltFile(folder / "HALT")
         self.counts: Counter[str] = Counter()
         self.skew = timedelta(0)
@@ -76,7 +80,6 @@ class Desk:
         self.skew = timedelta(0)
         self._books.put_back()
         self.anchor.begin(self._marks)
-        self.outside = Ledger(self._books.url, self.anchor)  # as another process has it
         self.supervisor = Supervisor(
             self.person, self.outside, SOURCE, LedgerPermit(self.outside), self.halt_file, NAMES,
             PERMIT_MS / 1000, self.clock, self.clock,
@@ -163,7 +166,6 @@ class Desk:
 
     def _take(self) -> None:
         """Take the ledger over."""
-        self.ledger = Ledger(self._books.url, FusedAnchor(self.anchor, self.fuse))
         self.epoch = self.ledger.acquire("the machine")
         self.permit, self.memory = LedgerPermit(self.ledger), Memory()
         observer = Observer(
