@@ -61,9 +61,11 @@ _POLICY = (
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 )
 
+# One scheme, not two: tools that test a service know how to leave out a bearer token.
 _SIGNING = (
-    "key=<12 digits of the key's sha256>, time=<ms since 1970>, nonce=<32 hex digits>, digest="
-    "<sha256 of the body>, signature=<Ed25519 over method, host, target, time, nonce and digest>"
+    f"A token, or a signature in its place: {SCHEME} key=<12 digits of the key's sha256>, time=<ms "
+    "since 1970>, nonce=<32 hex digits>, digest=<sha256 of the body>, signature=<Ed25519 over "
+    "method, host, target, time, nonce and digest>"
 )
 
 
@@ -93,10 +95,8 @@ def description(
         schemas[model.__name__] = schema
     for name in _UNUSED:
         schemas.pop(name, None)
-    components["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "signed": {"type": "http", "scheme": SCHEME, "description": _SIGNING},
-    }
+    bearer = {"type": "http", "scheme": "bearer", "description": _SIGNING}
+    components["securitySchemes"] = {"bearer": bearer}
     for route in routes:
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation is not None:
@@ -148,7 +148,7 @@ def _complete(
     operation["summary"] = operation.pop("description")
     if route.role is not None:
         reasons += _CLOSED
-        operation["security"] = [{name: [route.role.name]} for name in ("bearer", "signed")]
+        operation["security"] = [{"bearer": [route.role.name]}]
         operation["description"] = f"Needs the role {route.role.name}."
     if route.body:
         reasons += _BODY

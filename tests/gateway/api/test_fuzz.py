@@ -165,7 +165,9 @@ def test_nobody_breaks_the_service_or_comes_in_uninvited(fuzz: Fuzz, soak: bool)
         f"memory +{(peak_kib() - before) / 1024:.0f} MiB, the drawing's own too"
     )
     assert total >= cases and inside.total() == outside.total()
-    assert {200, 400, 404, 409, 422} <= inside.keys() <= {200, 400, 404, 409, 413, 415, 422, 503}
+    # A wrong request may be wrong by its token: Schemathesis takes ours away from some of them.
+    seen = {200, 400, 401, 404, 409, 422}
+    assert seen <= inside.keys() <= {*seen, 413, 415, 503}
     assert inside[503] <= 1  # the thread of this gateway rests, and readyz says so
     assert outside[401] == sum(outside.values()) - len(OPEN)
     assert fuzz.slowest < SLOWEST_S
