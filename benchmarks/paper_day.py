@@ -128,9 +128,8 @@ def _agents(shop: Shop, trained: str | None) -> Path:
         artefact, what = Path(trained).resolve(), f"trained: {trained}"
     shop.run("promotion", "promote", f"path={artefact}", "reason=a paper day")
     found = load(artefact)
-    print(
-        f"1/5 agents     {', '.join(sorted(found.manifest.stages))} ({what}) promoted: {found.sha256[:12]}"
-    )
+    names = ", ".join(sorted(found.manifest.stages))
+    print(f"1/5 agents     {names} ({what}) promoted: {found.sha256[:12]}")
     return artefact
 
 
