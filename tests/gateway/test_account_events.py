@@ -18,7 +18,7 @@ def hold(venue: Any) -> None:
     """Let the account hold two names, the books be equal, and the day be over."""
     answer = venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
     assert answer.state is DecisionState.accepted, answer.verdict
-    venue.run()
+    venue.run(steps=14)
     require_equal_cents(venue)
     venue.admin("PUT", "/clock", {"to": "next_close"})
 
@@ -62,7 +62,7 @@ def test_a_split_is_booked_and_its_name_waits_for_prices_that_fit(venue: Any, ra
     assert venue.ledger.positions()["S000"] == before["S000"] * Decimal(ratio)
     assert venue.ledger.latch().armed
     answer = venue.gateway.submit(venue.decision(2, S000="0.02", S001="0.08"), Mode.paper)
-    venue.run()
+    venue.run(steps=14)
     sent = {one["symbol"] for one in venue.bodies()[2:]}
     assert "S000" not in sent, "the market source still has its price from before the split"
     assert answer.state in (DecisionState.accepted, DecisionState.refused)
@@ -109,7 +109,7 @@ def test_shares_that_somebody_moved_stop_trading_until_a_person_accepts_them(ven
     assert venue.gateway.arm(account, venue.ledger.latch(), PERSON).allowed
     answer = venue.gateway.submit(venue.decision(2, S000="0.08", S001="0.05"), Mode.paper)
     assert answer.state is DecisionState.accepted, answer.verdict
-    venue.run()
+    venue.run(steps=14)
     assert ("S003", "sell") in {(one["symbol"], one["side"]) for one in venue.bodies()}
     require_equal_cents(venue)
 
@@ -156,7 +156,7 @@ def test_an_execution_between_two_questions_is_no_drift(
         venue.gateway.step()
     monkeypatch.undo()
     assert venue.ledger.latch().armed, venue.ledger.latch()
-    venue.run()
+    venue.run(steps=14)
     require_equal_cents(venue)
 
 
@@ -199,7 +199,7 @@ def test_the_next_decision_starts_from_what_was_filled_and_not_from_what_was_wan
         assert venue.gateway.arm(venue.broker.account().id, latch, PERSON).allowed
     second = venue.gateway.submit(venue.decision(2, S000="0.08"), Mode.paper)
     assert second.state is DecisionState.accepted, second.verdict
-    venue.run()
+    venue.run(steps=14)
     sent = Decimal(venue.bodies()[-1]["qty"])
     missing = order.quantity - order.filled
     assert abs(sent - missing) <= order.quantity * Decimal("0.2"), "only what was missing"

@@ -34,7 +34,7 @@ def test_on_a_half_day_nothing_is_accepted_after_its_cut_off_and_nothing_waits_f
     early = venue.decision(1, S000="0.05")
     assert early.expires_at.hour == 18, "13:00 in New York"
     assert venue.gateway.submit(early, Mode.paper).state is DecisionState.accepted
-    venue.run()
+    venue.run(steps=14)
     venue.require_equal_books()
     venue.advance((datetime(2023, 11, 24, 17, 50, tzinfo=UTC) - venue.now).total_seconds())
     wake(venue)
@@ -78,7 +78,7 @@ def test_the_day_after_a_change_of_the_clocks_begins_when_new_york_says(venue: A
     wake(venue)
     answer = venue.gateway.submit(venue.decision(2, S000="0.05"), Mode.paper)
     assert answer.state is DecisionState.accepted, answer.verdict
-    venue.run()
+    venue.run(steps=14)
     venue.require_equal_books()
 
 
@@ -96,7 +96,7 @@ def test_a_session_that_is_called_off_without_notice_trades_nothing(venue: Any) 
     answer = venue.gateway.submit(again, Mode.paper)
     # The gateway's calendar takes the session for one that took place, and its prices for missing.
     assert answer.state is DecisionState.accepted, answer.verdict
-    venue.run()
+    venue.run(steps=14)
     venue.require_equal_books()
 
 
@@ -119,3 +119,4 @@ def test_a_machines_clock_that_jumped_trades_nothing(venue: Any, shift_s: float)
     assert answer.state is DecisionState.refused and "clock_skew" in answer.reasons
     venue.run(steps=1)
     assert venue.posted() == [] and venue.ledger.latch().tripped
+

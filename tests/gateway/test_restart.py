@@ -39,7 +39,7 @@ def test_a_gateway_that_is_replaced_in_mid_basket_goes_on_only_when_a_person_has
     again = new.gateway.submit(new.decision(**FOUR), Mode.paper)
     assert again.decision_id == answer.decision_id and len(again.orders) == 4
     arm(new)
-    new.run()
+    new.run(steps=14)
     done = new.gateway.answer(answer.decision_id)
     assert done.state is DecisionState.done
     assert {one.state for one in new.ledger.orders()} == {OrderState.filled}
@@ -60,7 +60,7 @@ def test_one_restart_after_the_other_changes_nothing(venue: Any) -> None:
         venue.advance(60.0)
     assert not venue.ledger.latch().armed
     arm(venue)
-    venue.run()
+    venue.run(steps=14)
     assert {one.state for one in venue.ledger.orders()} == {OrderState.filled}
     assert len(venue.posted()) == 4
     venue.require_equal_books()
@@ -89,7 +89,7 @@ def test_keys_that_are_revoked_in_mid_basket_stop_everything_without_a_storm(ven
     assert len(new.posted()) == sent, "nothing before a person arms"
     new.run(steps=3)
     arm(new)
-    new.run()
+    new.run(steps=14)
     orders = new.gateway.answer(answer.decision_id).orders
     assert len(orders) == 4 and before >= 1
     new.require_equal_books()

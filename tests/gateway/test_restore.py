@@ -17,7 +17,7 @@ PERSON = "a person"
 def traded(venue: Any) -> Any:
     """Let the account have a history, with an order that is still open; then the gateway ends."""
     venue.gateway.submit(venue.decision(S000="0.08", S001="0.05"), Mode.paper)
-    venue.run()
+    venue.run(steps=14)
     venue.next_session()
     venue.admin("PATCH", "/terms", {"share_per_step": "0"})
     answer = venue.gateway.submit(venue.decision(2, S000="0.08", S002="0.05"), Mode.paper)
@@ -101,7 +101,7 @@ def test_the_runbook_leads_from_a_ledger_that_is_gone_to_trading(venue: Any, los
     answer = new.gateway.submit(new.decision(3, S000="0.08", S002="0.05"), Mode.paper)
     assert answer.state is DecisionState.accepted, answer.verdict
     assert answer.decision_id != before.decision_id
-    new.run()
+    new.run(steps=14)
     assert len(new.posted()) > sent
     new.require_equal_books()
     assert new.ledger.cash() == new.broker.account().cash
@@ -110,7 +110,7 @@ def test_the_runbook_leads_from_a_ledger_that_is_gone_to_trading(venue: Any, los
 def test_a_decision_that_the_lost_ledger_had_sent_is_not_sent_twice(venue: Any) -> None:
     decision = venue.decision(S000="0.08", S001="0.05")
     venue.gateway.submit(decision, Mode.paper)
-    venue.run()
+    venue.run(steps=14)
     held = {name: one.quantity for name, one in venue.broker.positions().items()}
     venue.ledger.close()
     for path in (*venue.folder.glob("ledger.sqlite*"), venue.folder / "anchor"):
@@ -119,7 +119,7 @@ def test_a_decision_that_the_lost_ledger_had_sent_is_not_sent_twice(venue: Any) 
     new.gateway.recover()
     assert new.gateway.arm(new.broker.account().id, new.ledger.latch(), PERSON).allowed
     again = new.gateway.submit(decision, Mode.paper)  # the books are there already: no order
-    new.run()
+    new.run(steps=14)
     assert again.state in (DecisionState.accepted, DecisionState.done)
     assert {name: one.quantity for name, one in new.broker.positions().items()} == held
     new.require_equal_books()
