@@ -7,56 +7,127 @@ order. The reasons are compared too, so that no case is refused for another's re
 
 import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.machine.books import SQLiteBooks, in_memory
-from benchmarks.machine.desk import Desk
-from benchmarks.machine.market import BARS, Market
+from benchmarks.machine.market import BARS, CALENDAR, Market
+from risk.gateway.audit import FileAnchor
 from risk.gateway.broker import BrokerError
-from risk.gateway.engine import Answer, Mode
+from risk.gateway.engine import Answer, Gateway, Mode
+from risk.gateway.execution import ExecutionSettings, Schedule
+from risk.gateway.latch import arm_paper
+from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.market_facts import BarsSource
-from risk.gateway.permit import PermitFailed
+from risk.gateway.observer import Memory, Observer, Permissions
+from risk.gateway.permit import HaltFile, LedgerPermit, PermitFailed
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import DecisionState
 
 SESSION = date(2023, 6, 1)
 ONE, TWO = BARS.symbols[:2]
+MODEL = "a" * 64
+NAMES = Permissions(frozenset(BARS.symbols), frozenset(), frozenset({MODEL}))
+SOURCE = BarsSource(lambda: BARS, lambda: "1", CALENDAR, 1e9, 0.99)
+EXECUTION = ExecutionSettings(
+    limit_offset="0.002", drift_band="0.002", min_notional="10", slice_adv="0.005",
+    slice_interval_s=300, schedule=Schedule.twap, max_trades_day=20, headroom="0.001",
+)  # fmt: skip
 Patch = pytest.MonkeyPatch
+
+
+class Desk:
+    """A real gateway at a real exchange, on a ledger of its own.
+
+    Args:
+        market: of it.
+        folder: with `empty.sqlite`, a ledger that was migrated.
+        limits: in force.
+    """
+
+    def __init__(self, market: Market, folder: Path, limits: GatewayLimits) -> None:
+        self.market, self.skew = market, timedelta(0)
+        self.file, self.anchor = folder / "ledger.sqlite", folder / "anchor"
+        shutil.copyfile(folder.parent / "empty.sqlite", self.file)
+        self.ledger, self.outside = self._opened(), self._opened()
+        self.epoch = self.ledger.acquire("for tests")
+        self.permit, self.halt_file = LedgerPermit(self.ledger), HaltFile(folder / "HALT")
+        broker = market.broker(lambda *_: None, lambda *_: None)
+        observer = Observer(
+            broker, self.ledger, self.epoch, SOURCE, self.permit, self.halt_file, NAMES, Memory(),
+            self.clock, self.clock,
+        )  # fmt: skip
+        self.gateway = Gateway(
+            broker, self.ledger, self.epoch, observer, limits, EXECUTION, self.clock
+        )
+        self.gateway.recover()
+        arm_paper(self.ledger, self.epoch, broker.account(), self.clock())
+        self.renew()
+        self._account = broker.account().id
+
+    def _opened(self) -> Ledger:
+        return Ledger(f"sqlite:///{self.file}", FileAnchor(self.anchor))
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.outside.close()
+
+    def clock(self) -> datetime:
+        return self.market.now + self.skew
+
+    def renew(self) -> None:
+        LedgerPermit(self.outside).renew(self.epoch, 30_000)
+
+    def decision(self, number: int, weights: dict[str, Decimal]) -> Decision:
+        previous, hours = SOURCE.previous(self.market.now), SOURCE.hours(self.market.now)
+        assert previous is not None and hours is not None
+        half = Decimal("0.5")
+        agents = {"one": (half, weights), "two": (half, weights)}
+        return Decision(
+            f"{number:064x}", self._account, previous[0], hours.close, MODEL, weights, agents,
+            f"{number + 1000:064x}",
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with in_memory(tmp_path_factory.mktemp("machine")) as found:
+    """Give a folder in memory, where there is one: what is proven here is no disk's patience."""
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() else tmp_path_factory.getbasetemp()
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        found = Path(name)
+        ledger = Ledger(f"sqlite:///{found}/empty.sqlite", FileAnchor(found / "anchor"))
+        ledger.migrate()
+        ledger.close()
         yield found
 
 
 @pytest.fixture(scope="module")
-def built(folder: Path, limits: GatewayLimits) -> Iterator[Desk]:
-    market = Market(folder)
-    yield Desk(market, SQLiteBooks(folder), limits, folder)
-    market.close()
+def market(folder: Path) -> Iterator[Market]:
+    found = Market(folder)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def desk(built: Desk) -> Iterator[Desk]:
+def desk(market: Market, folder: Path, limits: GatewayLimits) -> Iterator[Desk]:
     """Give an armed account half an hour after the opening."""
-    built.begin(SESSION)
-    yield built
-    built.end()
-    if built.anchor.path.is_dir():
-        built.anchor.path.rmdir()
+    market.begin(SESSION)
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        found = Desk(market, Path(own), limits)
+        yield found
+        found.close()
 
 
 def wanted(desk: Desk, number: int) -> Decision:
@@ -147,15 +218,13 @@ def other_epoch(desk: Desk, _: Patch) -> None:
 
 
 def moved_ledger(desk: Desk, _: Patch) -> None:
-    file = Path(desk.url.removeprefix("sqlite:///"))
-    file.rename(file.with_suffix(".away"))
-    shutil.copyfile(file.with_suffix(".away"), file)
+    away = desk.file.rename(desk.file.with_suffix(".away"))
+    shutil.copyfile(away, desk.file)
 
 
 def lost_anchor(desk: Desk, _: Patch) -> None:
-    path = desk.anchor.path
-    path.rename(path.with_suffix(".away"))
-    path.mkdir()
+    desk.anchor.rename(desk.anchor.with_suffix(".away"))
+    desk.anchor.mkdir()
 
 
 def skewed(desk: Desk, _: Patch) -> None:
@@ -193,7 +262,7 @@ def removal(
 
 
 NOTHING_KNOWN = (
-    "account_mismatch blocked clock_alert clock_missing clock_skew latch reconcile_stale "
+    "account_mismatch blocked clock_alert clock_missing clock_skew reconcile_stale "
     "snapshot_implausible snapshot_stale state_missing suspended"
 )
 
@@ -211,7 +280,7 @@ REMOVALS = (
         "account_mismatch blocked reconcile_stale snapshot_implausible snapshot_stale "
         "state_missing suspended",
     ),
-    removal("broker's clock", broken("/v2/clock"), "clock_alert clock_missing clock_skew latch"),
+    removal("broker's clock", broken("/v2/clock"), "clock_alert clock_missing clock_skew"),
     removal(
         "positions", broken("/v2/positions"), "reconcile_stale snapshot_implausible state_missing"
     ),
@@ -325,7 +394,7 @@ def test_a_ledger_that_is_locked_keeps_the_broker_waiting_no_longer_than_the_lim
 ) -> None:
     """Control 26: the latch needs the ledger, the end of the open orders does not."""
     stranger(desk, pytest.MonkeyPatch())
-    holder = sqlite3.connect(desk.url.removeprefix("sqlite:///"), isolation_level=None)
+    holder = sqlite3.connect(desk.file, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     killer = threading.Thread(target=desk.gateway.kill, args=("for tests", "person"))
     started = time.monotonic()
