@@ -43,6 +43,7 @@ from brokers.exchange.faults import FaultKind
 from risk.gateway.engine import Answer, Mode
 from risk.gateway.limits import RULES, GatewayLimits
 from risk.gateway.records import TERMINAL, Decision, OrderState
+from risk.gateway.sending import ALIVE
 from risk.gateway.stored import DecisionState
 from risk.gateway.writer import Conflict
 
@@ -348,9 +349,9 @@ class GatewayMachine(RuleBasedStateMachine):
         self.scene.work(1)
         self.market.to_close()
         self.market.advance(1_000)
-        for _ in range(3):
+        for _ in range(4):
             self.desk.gateway.step()
-            if not self.desk.ledger.accepted():
+            if not (self.desk.ledger.accepted() or self.desk.ledger.orders(states=ALIVE)):
                 break
         self.scene.accept()
         self.watch.ended()
