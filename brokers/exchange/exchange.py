@@ -251,10 +251,10 @@ class Exchange:
         held = Decimal(found["qty"])
         return self.submit_draft(closing(found["symbol"], held, shares, percentage))
 
-    def activities(self) -> list[Json]:
+    def activities(self, after: datetime | None = None) -> list[Json]:
         """Return fills and other events of the account, oldest first."""
         self.now()
-        return [dict(activity) for activity in self.store.activities()]
+        return [dict(activity) for activity in self.store.activities(after)]
 
     def portfolio_history(self) -> Json:
         """Return the equity at every close."""

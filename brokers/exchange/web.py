@@ -123,7 +123,7 @@ def _account_routes(router: APIRouter, exchange: Exchange) -> None:
         found = [
             {"account_id": account_id} | activity
             for activity in page(
-                exchange.activities(),
+                exchange.activities(_time(request, "after")),
                 kinds=None if kinds is None else frozenset(kinds.split(",")),
                 trades=_trades(request.query_params.get("category")),
                 after=_time(request, "after"),
