@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from benchmarks.mutation.mutants import Mutant, mutants
-from benchmarks.mutation.session import Outcome, tried
+from benchmarks.mutation.session import NO_END, Outcome, tried
 from benchmarks.mutation.targets import TARGETS, Target, operators
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +83,7 @@ def _summary(outcomes: Sequence[Outcome], *, whole: bool) -> dict[str, Any]:
         "killed": len(outcomes) - len(survivors),
         "survived": len(survivors) - len(excused),
         "equivalent": len(excused),
+        "without_end": sum(one.killer == NO_END for one in outcomes),
         "score": round((len(outcomes) - len(survivors)) / counted, 4) if counted else 0.0,
         "stale_equivalents": sorted(equivalents - met) if whole else [],
         "modules": _by_module(outcomes),
