@@ -26,6 +26,7 @@ from risk.gateway.stored import DecisionState, Latch
 MODEL = "a" * 64
 SEED = 20_251
 DAYS, SOAK_DAYS = 3, 250
+FAULTS_A_DAY = 3  # at most
 POINTS = 220  # of a day, at one of which the gateway is killed; on a quiet day there are fewer
 LONGEST_S = 2.5  # until a kill by the clock
 STEPS, STEP_S = 20, 45.0  # of a day, and the exchange's time that passes with each
@@ -137,9 +138,21 @@ class Account:
         return False
 
     def _accept(self) -> None:
-        """Take the broker's books for ours, as a person does who knows the reason."""
+        """Take the broker's books for ours, as a person does who knows the reason, and is patient.
+
+        Nothing is taken while the broker does not answer; a day has three faults at most.
+        """
+        for _ in range(FAULTS_A_DAY):
+            try:
+                self.place.surely("accept", self.place.account, "a person", "looked into")
+                break
+            except AssertionError as error:
+                if not str(error).startswith("Unavailable"):
+                    raise
+                self._told("books not accepted: the broker did not answer")
+        else:
+            self.place.surely("accept", self.place.account, "a person", "looked into")
         self._told("books accepted by a person")
-        self.place.surely("accept", self.place.account, "a person", "looked into")
 
     def _decision(self, number: int, rng: Random) -> Decision:
         """Return a decision of the last close: a walk of the weights."""
@@ -212,7 +225,7 @@ class Account:
         return answer.state not in (DecisionState.accepted, DecisionState.received)
 
     def _plan_faults(self, rng: Random) -> None:
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(1, FAULTS_A_DAY)):
             method, path = rng.choice(REQUESTS)
             fault = HIDDEN if method == "POST" and rng.random() < 0.2 else rng.choice(FAULTS)
             nth = rng.randint(1, 12)
