@@ -26,6 +26,7 @@ from risk.gateway.state import GatewayState, ProposedOrder
 
 VERDICTS, WARMUPS = 20_000, 500
 LEDGERS, BASKETS, COLD = 5, 40, 8  # each ledger sees that many baskets, and cold ones
+SESSIONS = 2 * LEDGERS  # that are kept for the benchmark, at the end of the prices
 STARTS = 5
 SYNCS = 200
 MARKET = r"(market|quality)\b"  # overrides that the exchange and the gateway take too
@@ -51,7 +52,9 @@ def run(
     words = shared(MARKET, sys.argv[1:])
     with TemporaryDirectory() as name:
         folder = Path(name)
-        with service(folder, "paper-exchange", *words, "port=0") as (_, url):
+        # Early enough that every session of the benchmark has its prices.
+        start = f"exchange.start='{bars.dates[-SESSIONS]}T12:00:00+00:00'"
+        with service(folder, "paper-exchange", *words, start, "port=0") as (_, url):
             desk = Desk(folder, url, bars, market, limits, execution)
             desk.open()
             return _measured(desk, words, market)
@@ -61,11 +64,11 @@ def _measured(desk: "Desk", words: Sequence[str], market: MarketConfig) -> Resul
     syncs = _fsync_s(desk.folder)
     gateway = desk.gateway("first")
     gateway.invest()
-    desk.next_day()
     warm: list[float] = []
     cold: list[float] = []
     calls: dict[str, int] = {}
     for number in range(LEDGERS):
+        desk.next_day()
         gateway = desk.gateway(f"ledger{number}")
         found, asked = gateway.baskets(COLD, cold=True)
         cold, calls["cold"] = cold + found, max(asked)

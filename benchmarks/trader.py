@@ -30,6 +30,7 @@ ORDERS = 20  # of a basket
 MODEL = "a" * 64
 PERMIT_MS = 30_000
 FORGOTTEN_S = 601  # of the exchange's time: what was known of a name before is asked for again
+STEPS, AFTERWARDS = 60, 3  # of five seconds each; then to the close
 HALF, EVEN, LARGE, SMALL = (Decimal(text) for text in ("0.5", "0.024", "0.034", "0.014"))
 
 
@@ -83,16 +84,18 @@ class Desk:
         return Trader(self, self.folder / name)
 
     def verified(self) -> tuple[int, int, float]:
-        """Return records, verdicts judged again, and seconds of a walk over the first ledger."""
-        folder = self.folder / "first"
-        with closing(Ledger(f"sqlite:///{folder}/ledger", FileAnchor(folder / "anchor"))) as ledger:
-            verify(ledger, ledger.anchor, judged_again)
-            start = time.perf_counter()
-            found = verify(ledger, ledger.anchor, judged_again)
-            walked = time.perf_counter() - start
-        if not found.ok:
-            raise SystemExit(f"the audit is broken: {found.problems[0]}")
-        return found.records, found.verdicts, walked
+        """Return records, verdicts judged again, and seconds of a walk over every ledger."""
+        records, verdicts, walked = 0, 0, 0.0
+        for folder in sorted(path.parent for path in self.folder.glob("*/ledger")):
+            anchor = FileAnchor(folder / "anchor")
+            with closing(Ledger(f"sqlite:///{folder}/ledger", anchor)) as ledger:
+                start = time.perf_counter()
+                found = verify(ledger, anchor, judged_again)
+                walked += time.perf_counter() - start
+            if not found.ok:
+                raise SystemExit(f"the audit is broken: {found.problems[0]}")
+            records, verdicts = records + found.records, verdicts + found.verdicts
+        return records, verdicts, walked
 
 
 class Trader:
@@ -136,15 +139,16 @@ class Trader:
             raise SystemExit(f"not armed: {verdict.violations[0]}")
 
     def invest(self) -> None:
-        """Buy a basket, and wait until the last of it has ended."""
+        """Buy a basket, and wait until the last of it has ended: by a fill, or with the session."""
         answer = self._submitted(self._decision(lambda _: EVEN))
-        while answer.state is not DecisionState.done:
+        for number in range(STEPS + AFTERWARDS):
             self._permit.renew(self._epoch, PERMIT_MS)
             self._gateway.step()
-            self._desk.drive(advance_s=5)
+            self._desk.drive(**({"advance_s": 5} if number < STEPS else {"to": "next_close"}))
             found = self._gateway.answer(answer.decision_id)
-            assert found is not None, "it was submitted"
-            answer = found
+            if found is not None and found.state is DecisionState.done:
+                return
+        raise SystemExit("the first basket does not end")
 
     def baskets(self, count: int, cold: bool) -> tuple[list[float], list[int]]:
         """Return seconds and broker calls of each of several baskets, of which none is sent.
