@@ -46,7 +46,7 @@ class RampRequest(Strict):
     """The wish of a person that a policy trades another share of the capital."""
 
     model: Sha256
-    stage: Annotated[int, Field(ge=0, lt=100)]
+    stage: Annotated[int, Field(strict=True, ge=0, lt=100)]
 
 
 BODIES: dict[str, type[Strict]] = {

@@ -114,7 +114,7 @@ class ArmRequest(Strict):
     """
 
     account: AccountId
-    latch: Annotated[int, Field(ge=0, lt=1 << 62)]
+    latch: Annotated[int, Field(strict=True, ge=0, lt=1 << 62)]
 
 
 class AcceptRequest(Strict):

@@ -39,7 +39,6 @@ from risk.gateway.supervisor import Supervisor
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
-SAME_MOMENT_S = 0.02  # within which the broker's time is not asked for again
 PATIENCE_S = 10.0  # without a look at the broker, until the gateway says that it is not ready
 
 
@@ -84,10 +83,8 @@ class BrokerTime:
         self._last = broker.clock().now, time.monotonic()
 
     def __call__(self) -> datetime:
-        """Return it, UTC: one look at the account asks for it ten times, the broker hears one."""
+        """Return it, UTC; while the broker does not tell, what has passed since it last did."""
         now, read = self._last
-        if time.monotonic() - read < SAME_MOMENT_S:
-            return now
         try:
             self._last = self._broker.clock().now, time.monotonic()
         except BrokerError:

@@ -304,7 +304,8 @@ def test_live_trades_once_a_person_has_typed_the_account_and_not_before(
     assert len(asked) == 1 and account.id in asked[0] and "real money" in asked[0]
     if answer == account.id:
         assert result.code == 0, result.err
-        assert account.report("live")["mode"] == "live" and account.posted() > 0
+        day = account.report("live")
+        assert day["mode"] == "live" and day["outcome"] == "done" and day["orders"]
     else:
         assert result.code == 2 and "confirm=<id>" in result.err
         assert account.posted() == 0 and not (account.folder / "live").exists()
@@ -327,7 +328,7 @@ def test_answers_that_are_lost_double_no_order(account: Account) -> None:
     assert account.wire.lost == 0 and day["outcome"] == "done"
     assert day["carried"]  # told again, though the first answer was lost
     ids = [one["client_order_id"] for one in day["orders"]]
-    assert len(ids) == len(set(ids)) >= account.posted() > 0  # what came too late is not sent
+    assert len(ids) == len(set(ids)) >= account.posted()  # what came too late is not sent
     assert account.held() == account.gateway.ledger.positions()
 
 
