@@ -12,6 +12,7 @@ from benchmarks.machine.books import Books
 from benchmarks.machine.fuse import Fuse, FusedAnchor, KeptMarks, Killed
 from benchmarks.machine.inside import Asked, Happens
 from benchmarks.machine.market import BARS, CALENDAR, Market
+from benchmarks.machine.permit import DrivenPermit
 from risk.gateway.audit import Mark
 from risk.gateway.engine import Gateway, keep_limits
 from risk.gateway.execution import ExecutionSettings, Schedule
@@ -20,7 +21,7 @@ from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record, tightest
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Memory, Observer, Permissions
-from risk.gateway.permit import HaltFile, LedgerPermit
+from risk.gateway.permit import HaltFile
 from risk.gateway.records import Decision
 from risk.gateway.supervisor import Supervisor
 
@@ -61,6 +62,7 @@ class Desk:
         # of a process nothing else is in them.
         self.ledger = Ledger(books.url, FusedAnchor(self.anchor, self.fuse))
         self.outside = Ledger(books.url, self.anchor)  # as another process has it
+        self.permit = DrivenPermit(market)
         self.halt_file = HaltFile(folder / "HALT")
         self.counts: Counter[str] = Counter()
         self.skew = timedelta(0)
@@ -81,7 +83,7 @@ class Desk:
         self._books.put_back()
         self.anchor.begin(self._marks)
         self.supervisor = Supervisor(
-            self.person, self.outside, SOURCE, LedgerPermit(self.outside), self.halt_file, NAMES,
+            self.person, self.outside, SOURCE, self.permit, self.halt_file, NAMES,
             PERMIT_MS / 1000, self.clock, self.clock,
         )  # fmt: skip
         self._take()
@@ -107,7 +109,7 @@ class Desk:
 
     def renew(self) -> None:
         """Let the permit live, whatever a supervisor would say."""
-        LedgerPermit(self.outside).renew(self.epoch, PERMIT_MS)
+        self.permit.renew(self.epoch, PERMIT_MS)
 
     def survive(self, act: Callable[[], Result]) -> Result | None:
         """Let the gateway do something; if it dies of it, start it again and return None."""
@@ -167,7 +169,7 @@ class Desk:
     def _take(self) -> None:
         """Take the ledger over."""
         self.epoch = self.ledger.acquire("the machine")
-        self.permit, self.memory = LedgerPermit(self.ledger), Memory()
+        self.memory = Memory()
         observer = Observer(
             self._broker, self.ledger, self.epoch, SOURCE, self.permit, self.halt_file, NAMES,
             self.memory, self.clock, self.clock,

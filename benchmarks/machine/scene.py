@@ -11,7 +11,6 @@ from benchmarks.machine.watch import Watch
 from market.errors import InputError
 from risk.gateway.broker import BrokerError
 from risk.gateway.limits import GatewayLimits
-from risk.gateway.permit import LedgerPermit
 from risk.gateway.verdict import Verdict
 
 Trouble = tuple[str, dict[str, Any]]
@@ -94,7 +93,7 @@ class Scene:
 
     def lose_permit(self) -> None:
         """Take the permit away."""
-        LedgerPermit(self.desk.outside).revoke()
+        self.desk.permit.revoke()
 
     def change_limit(self, name: str, factor: str) -> None:
         """Change a limit without a signature."""

@@ -15,7 +15,6 @@ from benchmarks.machine.market import BARS
 from brokers.exchange.records import ExchangeOrder, Status
 from risk.gateway.identity import client_order_id
 from risk.gateway.limits import GatewayLimits, loosened
-from risk.gateway.permit import LedgerPermit
 from risk.gateway.records import TERMINAL, OrderState, Side
 from risk.gateway.replay import judged_again
 from risk.gateway.stored import DecisionState, StoredOrder
@@ -158,7 +157,7 @@ class Watch:
             raise Broken("I4: an order is sent while the latch is not armed")
         if desk.halt_file.halted():
             raise Broken("I4: an order is sent beside a HALT file")
-        if not LedgerPermit(desk.outside).valid(desk.epoch):
+        if not desk.permit.valid(desk.epoch):
             raise Broken("I4: an order is sent without a permit")
         if not desk.market.is_open:
             raise Broken(f"I4: an order is sent at {desk.market.now}, when the market is closed")

@@ -58,7 +58,7 @@ class Size(NamedTuple):
     steps: int
 
 
-DEFAULT = {"sqlite": Size(1, 500, 8), "postgresql": Size(1, 50, 8)}
+DEFAULT = {"sqlite": Size(1, 500, 6), "postgresql": Size(1, 50, 6)}
 SOAK = {"sqlite": Size(2, 5_000, 50), "postgresql": Size(2, 250, 50)}
 ALWAYS = ("orders sent",)  # a few short runs may draw nothing else
 IN_MANY_RUNS = (
@@ -340,7 +340,6 @@ class GatewayMachine(RuleBasedStateMachine):
         """End the day: broker, clocks and feeds are well again, and its orders are over."""
         self.scene.clean_up(cancel=False)
         self.desk.fuse.put_out()
-        self.scene.work(1)
         self.market.to_close()
         self.market.advance(1_000)
         for _ in range(4):
