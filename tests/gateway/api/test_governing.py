@@ -19,8 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 from brokers.alpaca import AlpacaBroker
 from cli import gateway_rules
 from market.errors import InputError
+from risk.access.errors import NotAnswered
+from risk.access.strict import strict
 from risk.access.tokens import Role
 from risk.gateway.engine import judged_again
+from risk.gateway.governing import RampRequest
 from risk.gateway.limits_in_force import MOST_OPEN
 from risk.gateway.signing import load_persons, signature
 from risk.gateway.verify import verify
@@ -276,3 +279,11 @@ def test_the_command_shows_days_and_ramps(governed: Any, ask: Ask, capsys: Any) 
     gateway_rules.history(typed(), ask)
     said = capsys.readouterr().out
     assert "2023-05-31" in said and "100,000.00" in said and "stage 0" in said
+
+
+@pytest.mark.parametrize("stage", ["true", '"1"', "1.5", "-1", "100", "null"])
+def test_a_stage_is_a_whole_number(stage: str) -> None:
+    body = f'{{"model": "{"a" * 64}", "stage": {stage}}}'.encode()
+    with pytest.raises(NotAnswered):
+        strict(RampRequest, body)
+    assert strict(RampRequest, body.replace(stage.encode() + b"}", b"1.0}")).stage == 1
