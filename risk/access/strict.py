@@ -92,8 +92,8 @@ def _whole(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-"""A JSON number without a fraction: 1 and 1.0, but neither true nor "1"."""
+WHOLE = BeforeValidator(_whole)
+"""Of an int, behind its limits: a JSON number without a fraction, neither true nor "1"."""
 
 
 class Strict(BaseModel):

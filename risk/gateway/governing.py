@@ -14,7 +14,7 @@ from risk.access.errors import NotAnswered, Reason
 from risk.access.guard import BEARER
 from risk.access.refusals import json_response
 from risk.access.routes import Route
-from risk.access.strict import Strict, Whole, plain, strict
+from risk.access.strict import WHOLE, Strict, plain, strict
 from risk.access.tokens import Role
 from risk.gateway.engine import Gateway
 from risk.gateway.history import History, history
@@ -46,7 +46,7 @@ class RampRequest(Strict):
     """The wish of a person that a policy trades another share of the capital."""
 
     model: Sha256
-    stage: Annotated[Whole, Field(ge=0, lt=100)]
+    stage: Annotated[int, Field(ge=0, lt=100), WHOLE]
 
 
 BODIES: dict[str, type[Strict]] = {

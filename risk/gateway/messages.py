@@ -15,7 +15,7 @@ from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from risk.access.errors import NotAnswered, Reason
-from risk.access.strict import SYMBOL, AccountId, Money, Session, Strict, Symbol, Whole, plain
+from risk.access.strict import SYMBOL, WHOLE, AccountId, Money, Session, Strict, Symbol, plain
 from risk.gateway.canonical import canonical
 from risk.gateway.engine import Mode
 from risk.gateway.limits import GatewayLimits
@@ -114,7 +114,7 @@ class ArmRequest(Strict):
     """
 
     account: AccountId
-    latch: Annotated[Whole, Field(ge=0, lt=1 << 62)]
+    latch: Annotated[int, Field(ge=0, lt=1 << 62), WHOLE]
 
 
 class AcceptRequest(Strict):
