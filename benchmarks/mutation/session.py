@@ -4,12 +4,13 @@ pytest has no way to run its items again and again, but a plugin may take the pl
 In each fork the tests run in the order of their past kills, until the first that fails.
 """
 
+import ast
 import logging
 import os
 import resource
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,13 +132,28 @@ class Trial:
 def _order(
     mutant: Mutant, items: Sequence[pytest.Item], kills: Mapping[tuple[str, int], int]
 ) -> list[int]:
-    """Return the tests, first those that found other mistakes of the same function."""
+    """Return the tests, the likeliest to find a mistake first.
 
-    def late(row: int) -> tuple[int, int, bool]:
-        drawn = getattr(getattr(items[row], "obj", None), "is_hypothesis_test", False)
-        return -kills[_place(mutant), row], -kills["", row], drawn
+    Those are the ones that found others in the same function, then those that are named after a
+    reason or a limit that stands in it; what draws its cases comes last.
+    """
+    words = set(_words(mutant))
+
+    def late(row: int) -> tuple[int, bool, bool, int]:
+        item = items[row]
+        drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        named = any(word in item.nodeid for word in words)
+        return -kills[_place(mutant), row], drawn, not named, -kills["", row]
 
     return sorted(range(len(items)), key=late)
+
+
+def _words(mutant: Mutant) -> Iterator[str]:
+    """Yield the longer words in what a mutant changes: attributes and texts."""
+    for node in ast.walk(mutant.statement):
+        word = getattr(node, "attr", None) or getattr(node, "value", None)
+        if isinstance(word, str) and len(word) > len("state") and word.isidentifier():
+            yield word
 
 
 def _place(mutant: Mutant) -> str:
@@ -179,7 +195,16 @@ def tried(mutants: Sequence[Mutant], tests: Sequence[str], root: Path, workers: 
         SystemExit: if the tests cannot be collected, or fail without any mistake.
     """
     trial = Trial(mutants, root, workers)
-    options = ["-q", "--capture=no", "-p", "no:cacheprovider", "-p", "no:timeout", "--no-header"]
+    options = [
+        "-q",
+        "--capture=no",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:timeout",
+        "-p",
+        "no:logging",
+    ]
     pytest.main([*options, f"--rootdir={root}", *tests], plugins=[trial])
     if trial.problem or len(trial.outcomes) != len(mutants):
         raise SystemExit(trial.problem or "the tests could not be collected")
