@@ -62,7 +62,7 @@ class Desk:
         # of a process nothing else is in them.
         self.ledger = Ledger(books.url, FusedAnchor(self.anchor, self.fuse))
         self.outside = Ledger(books.url, self.anchor)  # as another process has it
-        self.permit = DrivenPermit(market)
+        self.permit = DrivenPermit(market, PERMIT_MS)
         self.halt_file = HaltFile(folder / "HALT")
         self.counts: Counter[str] = Counter()
         self.skew = timedelta(0)
@@ -88,7 +88,7 @@ class Desk:
         )  # fmt: skip
         self._take()
         arm_paper(self.ledger, self.epoch, self.person.account(), self.clock())
-        self.renew()
+        self.permit.kept = True
 
     def _first_marks(self) -> tuple[Mark, ...]:
         """Let a gateway begin its books on an early day, to go on from there in every run."""
@@ -106,10 +106,6 @@ class Desk:
     def clock(self) -> datetime:
         """Return the time of the gateway's machine."""
         return self.market.now + self.skew
-
-    def renew(self) -> None:
-        """Let the permit live, whatever a supervisor would say."""
-        self.permit.renew(self.epoch, PERMIT_MS)
 
     def survive(self, act: Callable[[], Result]) -> Result | None:
         """Let the gateway do something; if it dies of it, start it again and return None."""

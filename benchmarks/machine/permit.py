@@ -10,11 +10,13 @@ class DrivenPermit:
 
     Args:
         market: whose time it ends by.
+        ttl_ms: for which a supervisor that is well gives it, again and again.
     """
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, market: Market, ttl_ms: int) -> None:
+        self._market, self._ttl_ms = market, ttl_ms
         self._given: tuple[int, datetime, int] | None = None
+        self.kept = False  # a supervisor is well; without one it ends by itself
 
     def renew(self, epoch: int, ttl_ms: int) -> None:
         """Give leave from now on."""
@@ -22,6 +24,8 @@ class DrivenPermit:
 
     def left_s(self, epoch: int) -> float:
         """Return the seconds that are left, 0 for another epoch."""
+        if self.kept:
+            self.renew(epoch, self._ttl_ms)
         if self._given is None or self._given[0] != epoch:
             return 0.0
         _, since, ttl_ms = self._given
@@ -33,4 +37,4 @@ class DrivenPermit:
 
     def revoke(self) -> None:
         """Take leave away."""
-        self._given = None
+        self._given, self.kept = None, False

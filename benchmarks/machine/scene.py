@@ -91,9 +91,11 @@ class Scene:
         """Put a HALT file."""
         self.desk.halt_file.halt("a person wants it")
 
-    def lose_permit(self) -> None:
-        """Take the permit away."""
-        self.desk.permit.revoke()
+    def lose_permit(self, how: str) -> None:
+        """Take the permit away, or let nobody renew it any more."""
+        if how == "revoked":
+            self.desk.permit.revoke()
+        self.desk.permit.kept = False
 
     def change_limit(self, name: str, factor: str) -> None:
         """Change a limit without a signature."""
@@ -171,8 +173,7 @@ class Scene:
         self.market.tell(symbol, **told)
 
     def work(self, seconds: int) -> None:
-        """Let the gateway look once, with a permit, and then time pass."""
-        self.desk.renew()
+        """Let the gateway look once, and then time pass."""
         self.desk.survive(self.desk.gateway.step)
         self.market.advance(seconds)
 
@@ -182,7 +183,7 @@ class Scene:
         session = hours.current(self.market.now)
         if session is None or hours.times(session)[1] - self.market.now < timedelta(hours=1):
             self.market.to_next_session()
-        self.desk.renew()
+        self.desk.permit.kept = True
         if not self.desk.outside.latch().armed or self.desk.halt_file.halted():
             self.look_after()
 
@@ -197,7 +198,7 @@ class Scene:
             self.market.tell(symbol)
         if cancel:
             self.market.exchange.cancel_all()
-        self.desk.renew()
+        self.desk.permit.kept = True
 
     def accept(self) -> None:
         """Make the broker's books the beginning of ours, where they differ for good."""
