@@ -33,7 +33,7 @@ from risk.gateway.totals import read_totals
 
 logger = logging.getLogger(__name__)
 
-SENT = frozenset(OrderState) - {OrderState.intent, OrderState.dropped}
+UNSENT = (OrderState.intent, OrderState.dropped)
 Value = TypeVar("Value")
 
 
@@ -156,7 +156,7 @@ class Observer:
         session = now.date() if hours is None else hours.session
         decision_id = None if decision is None else decision.id
         totals = read_totals(self._ledger, now, session, decision_id)
-        sent = [order for order in totals.orders if order.state in SENT]
+        sent = [order for order in totals.orders if order.state not in UNSENT]
         open_orders = None if broker_open is None else _open(broker_open, sent)
         named = set(positions or ()) | {order.symbol for order in open_orders or ()}
         symbols = sorted(named | set(decision.weights if decision is not None else ()))

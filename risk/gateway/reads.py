@@ -52,7 +52,7 @@ RECENT = timedelta(days=8)
 def rows_of(result: CursorResult[Any]) -> list[Found]:
     """Return the rows of a result by the names of their columns."""
     names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 class Reads:
@@ -138,6 +138,13 @@ class Reads:
         are compared over five days.
         """
         return self.orders_between(now.date() - RECENT, now.date() + timedelta(days=1))
+
+    def recent_ids(self, now: datetime) -> set[str]:
+        """Return the ids of the recent orders."""
+        table = schema.orders
+        first, last = now.date() - RECENT, now.date() + timedelta(days=1)
+        asked = select(table.c.client_order_id).where(_between(table.c.session, first, last))
+        return {row["client_order_id"] for row in self._rows(asked)}
 
     def _orders(self, asked: Select[Any]) -> list[StoredOrder]:
         table = schema.orders
@@ -250,10 +257,10 @@ def traded_notional(order: StoredOrder) -> Decimal:
     counts.
     """
     price = order.limit_price if order.limit_price is not None else order.reference_price
-    if order.state in {OrderState.dropped, OrderState.refused}:
+    if order.state in (OrderState.dropped, OrderState.refused):
         return _NOTHING
     paid = order.average_price if order.average_price is not None else price
-    if order.state in {OrderState.cancelled, OrderState.expired}:
+    if order.state in (OrderState.cancelled, OrderState.expired):
         return order.filled * paid
     if order.state is OrderState.partly_done:
         return order.filled * paid if order.filled else order.quantity * price

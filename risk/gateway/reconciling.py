@@ -193,7 +193,7 @@ class Reconciler:
         return _differing(self._ledger.positions(), books.held), books.account.cash - cash
 
     def _foreign(self) -> frozenset[str]:
-        known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
+        known = self._ledger.recent_ids(self._clock())
         return frozenset(
             found.client_order_id
             for found in self._broker.open_orders()

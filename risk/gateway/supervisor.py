@@ -130,7 +130,7 @@ class Supervisor:
         held = {name: one.quantity for name, one in self._broker.positions().items()}
         open_ids = {order.client_order_id for order in self._broker.open_orders()}
         ours = self._ledger.positions()
-        known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
+        known = self._ledger.recent_ids(self._clock())
         if _differing(ours, held):
             ours = self._with_unbooked(ours, known)
         self._seen.append((_differing(ours, held), frozenset(open_ids - known)))
