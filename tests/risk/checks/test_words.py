@@ -18,7 +18,7 @@ from risk.checks.judge import (
 from risk.checks.order import open_shares, reduces, tick, volume
 from risk.gateway.limits import RULES
 from risk.gateway.records import Side
-from risk.gateway.state import NameDay, OpenOrder
+from risk.gateway.state import NameDay, OpenOrder, ProposedOrder
 from risk.gateway.stored import DayTotals
 from risk.gateway.verdict import ReasonCode, Verdict
 
@@ -498,3 +498,47 @@ def test_readings_of_the_future_are_not_of_the_past(case: Case) -> None:
     early = ordered(case.with_state(reconciled_at=case.state.now + minute))
     ((_, wanted, _, _),) = said(early, R.reconcile_stale)
     assert wanted == "the past"
+
+
+def test_a_clock_that_is_not_told_hides_nothing_else_that_trips(case: Case) -> None:
+    state = case.with_state(skew_s=None, audit_intact=False).state
+    assert {item.code for item in trips(state, case.limits)} == {R.audit}
+
+
+def slices_of_aaa(case: Case, *shares: int) -> list[ProposedOrder]:
+    return [
+        case.order(**SELL, quantity=D(each), slice=row, slices=len(shares))
+        for row, each in enumerate(shares)
+    ]
+
+
+def test_each_slice_comes_after_all_slices_before_it_and_all_that_is_open(case: Case) -> None:
+    """100 are held."""
+    found = judge_basket(case.state, slices_of_aaa(case, 40, 40, 20), 3, case.limits)
+    assert R.short_sale not in codes(found)
+    found = judge_basket(case.state, slices_of_aaa(case, 40, 40, 40), 3, case.limits)
+    assert R.short_sale in codes(found)
+    still_open = (OpenOrder("x", "AAA", Side.sell, D(50), D(100)),)
+    state = case.with_state(open_orders=still_open).state
+    assert R.short_sale not in codes(
+        judge_basket(state, slices_of_aaa(case, 25, 25), 3, case.limits)
+    )
+    assert R.short_sale in codes(judge_basket(state, slices_of_aaa(case, 30, 30), 3, case.limits))
+
+
+def test_slices_without_open_orders_that_are_known_are_refused(case: Case) -> None:
+    state = case.with_state(open_orders=None).state
+    found = codes(judge_basket(state, slices_of_aaa(case, 30, 30), 3, case.limits))
+    assert {R.state_missing, R.short_sale, R.wash_trade} <= found
+
+
+def test_shares_of_an_account_that_is_not_known_are_no_numbers(case: Case) -> None:
+    found = ordered(case.with_state(account=None))
+    for code in (R.position_cap, R.sector_cap, R.gross_exposure, R.turnover_day):
+        assert [allowed for _, allowed, _, _ in said(found, code)] == ["NaN"], code
+
+
+def test_an_account_without_equity_is_not_plausible_by_any_fraction(case: Case) -> None:
+    for equity in (D(0), D(-1)):
+        found = ordered(case.with_account(equity=equity))
+        assert said(found, R.snapshot_implausible) == [("max_equity_error", "0.01", "NaN", "")]
