@@ -52,6 +52,7 @@ class Market:
         self._app = Faulty(routes, self.plan)
         self._facts = [tuple(row) for row in self._sql("SELECT name, value FROM facts")]
         self.strangers: set[str] = set()  # ids of orders that are not the gateway's
+        self.moved: set[str] = set()  # names whose shares somebody moved in or out
 
     def _sql(self, statement: str, *values: object) -> list[tuple[str, ...]]:
         return [tuple(row) for row in self.exchange.store._connection.execute(statement, values)]
@@ -73,6 +74,7 @@ class Market:
         self.plan.clear()
         self.plan.sent.clear()
         self.strangers.clear()
+        self.moved.clear()
 
     def broker(self, before: Happens, after: Happens) -> AlpacaBroker:
         """Return the official client's broker; see `inside.Inside`."""
@@ -133,6 +135,7 @@ class Market:
 
     def move_shares(self, symbol: str, quantity: str) -> None:
         """Transfer shares in or out."""
+        self.moved.add(symbol)
         events.move_shares(self.exchange.floor, symbol, Decimal(quantity))
 
     def flag(self, symbol: str, **flags: bool) -> None:

@@ -201,8 +201,10 @@ class Scene:
         self.desk.permit.kept = True
 
     def accept(self) -> None:
-        """Make the broker's books the beginning of ours, where they differ for good."""
-        if self.desk.outside.latch().armed or self.desk.outside.positions() == self.market.held():
+        """Make the broker's books the beginning of ours, where somebody has moved shares."""
+        held, booked = self.market.held(), self.desk.outside.positions()
+        different = {n for n in {*held, *booked} if held.get(n, 0) != booked.get(n, 0)}
+        if self.desk.outside.latch().armed or not different & self.market.moved:
             return
         gateway, account = self.desk.gateway, self.desk.account
         try:

@@ -76,6 +76,8 @@ class Watch:
             for order in market.orders()[self._known :]:
                 self._explained(order)
             self._known = count
+        for order in market.open_orders():
+            self._followed(order)
         limits = desk.gateway.limits
         if limits is not self._limits:
             if looser := loosened(self._limits, limits):
@@ -101,6 +103,9 @@ class Watch:
         held, booked = desk.market.held(), desk.outside.positions()
         if held != booked:
             raise Broken(f"I9: the ledger holds {booked}, the exchange {held}")
+        cash, ours_cash = desk.market.exchange.floor.cash, desk.outside.cash()
+        if cash != ours_cash:
+            raise Broken(f"I9: the ledger has {ours_cash} cash, the exchange {cash}")
         desk.ledger.close()  # what it writes at last belongs to what is verified
         walked = verify(desk.outside, desk.anchor, judged_again)
         if not walked.ok:
@@ -139,6 +144,15 @@ class Watch:
         asked = (stored.symbol, stored.side, stored.quantity, stored.limit_price)
         if asked != (order.symbol, order.side, order.quantity, order.limit_price):
             raise Broken(f"I2: {stored} became {order}")
+
+    def _followed(self, order: ExchangeOrder) -> None:
+        """Find an order that is open at the exchange among those that are asked about."""
+        strangers = self._desk.market.strangers
+        stored = None
+        if order.client_order_id not in strangers:
+            stored = self._desk.outside.order(order.client_order_id)
+        if stored is not None and stored.state in TERMINAL:
+            raise Broken(f"I9: {stored} has ended, {order} is open")
 
     def _sending(self, asked: Asked) -> None:
         """Look at an order at the moment in which its first byte leaves."""
