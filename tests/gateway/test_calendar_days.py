@@ -119,4 +119,3 @@ def test_a_machines_clock_that_jumped_trades_nothing(venue: Any, shift_s: float)
     assert answer.state is DecisionState.refused and "clock_skew" in answer.reasons
     venue.run(steps=1)
     assert venue.posted() == [] and venue.ledger.latch().tripped
-
