@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo paper-day test soak check clean
+.PHONY: help install demo paper-day test soak mutation check clean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,9 @@ $(STAMP): pyproject.toml requirements.lock
 		--editable ".[dev]"
 	@touch $(STAMP)
 
-demo: install  ## train three agents on the embedded real data and judge them out of sample
+demo: install  ## train three agents on embedded real data, judge them, then trade a paper day with them
 	$(BIN)/tercet train
+	$(BIN)/python -m benchmarks.paper_day artefact=runs/latest/artefact
 
 paper-day: install  ## a day of a paper account on this machine, from agents to filled orders, without keys
 	$(BIN)/python -m benchmarks.paper_day
@@ -29,9 +30,12 @@ paper-day: install  ## a day of a paper account on this machine, from agents to 
 test: install  ## run all tests and doctests
 	$(BIN)/python -m pytest
 
-soak: install  ## break the running service for half an hour: kills, swaps, ten thousand odd requests
-	$(BIN)/python -m pytest --soak -rP -p no:cacheprovider tests/serving/test_service.py \
-		tests/serving/test_contract.py
+soak: install  ## every count in full: crashes, faults, fuzz, kills, 250 paper days; then mutation; hours
+	$(BIN)/python -m pytest --soak -rP -p no:cacheprovider --timeout=7200 tests
+	$(MAKE) mutation
+
+mutation: install  ## small mistakes in the checks and the order states, against their tests
+	$(BIN)/python -m benchmarks.mutation --workers 2
 
 check: install  ## formatting, lint, types and layers
 	$(BIN)/ruff format --check .

@@ -21,11 +21,12 @@ from alpaca.trading.enums import QueryOrderStatus
 from alpaca.trading.requests import GetCalendarRequest, GetOrdersRequest
 
 from brokers import alpaca_records as read
+from brokers.alpaca_activities import activity_of
 from brokers.alpaca_errors import NotFound, line, meaning
 from brokers.alpaca_orders import body_of, fill_of, has_known_status, is_about, order_of
 from brokers.members import Members, items
 from brokers.one_shot import FAILURES, OneShotAdapter, Timeouts
-from brokers.pages import all_pages
+from brokers.pages import Item, all_pages
 from brokers.self_test import check_client, check_session
 from brokers.settings import LOOPBACK, AlpacaSettings, Keys, keys_from_environment
 from risk.gateway.broker import (
@@ -38,6 +39,7 @@ from risk.gateway.broker import (
 )
 from risk.gateway.records import (
     Account,
+    Activity,
     Asset,
     BrokerClock,
     BrokerOrder,
@@ -49,7 +51,7 @@ from risk.gateway.records import (
 )
 
 PAPER_HOSTS = ("paper-api.alpaca.markets", *LOOPBACK)
-ORDERS_PER_PAGE, FILLS_PER_PAGE = 500, 100  # the most that Alpaca gives
+ORDERS_PER_PAGE, ACTIVITIES_PER_PAGE = 500, 100  # the most that Alpaca gives
 # Of two pages of orders, which are cut by time: Alpaca counts nanoseconds, and perhaps of another
 # moment than it shows. The short one is for where a page is full of the long one.
 OVERLAPS = (timedelta(seconds=1), timedelta(microseconds=1))
@@ -172,23 +174,17 @@ class AlpacaBroker:
 
     def fills(self, after: datetime) -> Sequence[Fill]:
         """Return the executions after a time, oldest first; one at that very time may be there."""
-
-        def page(found: dict[str, Fill]) -> list[Fill]:
-            wanted = {
-                "after": after.isoformat(),
-                "direction": "asc",
-                "page_size": str(FILLS_PER_PAGE),
-                **({"page_token": next(reversed(found))} if found else {}),
-            }
-            raw = items("fills", self._trading.get("/account/activities/FILL", wanted))
-            fills = [fill_of(item) for item in raw]
-            if any(fill.execution_id in found for fill in fills):
-                raise ValueError("a page came twice")
-            return fills
-
+        wanted = {"after": after.isoformat()}
         with _reading("fills"):
-            fills = all_pages(page, lambda fill: fill.execution_id)
+            fills = self._listed("/FILL", wanted, fill_of, lambda fill: fill.execution_id)
         return sorted(fills, key=lambda fill: (fill.at, fill.execution_id))
+
+    def activities(self, after: date) -> Sequence[Activity]:
+        """Return what changed the account beside executions, after a day, oldest first."""
+        wanted = {"after": f"{after}T00:00:00Z", "category": "non_trade_activity"}
+        with _reading("activities"):
+            found = self._listed("", wanted, activity_of, lambda activity: activity.id)
+        return sorted(found, key=lambda activity: (activity.day, activity.id))
 
     def cancel(self, broker_id: str) -> None:
         """Ask for the end of an order; that the broker took the request is not its end."""
@@ -219,6 +215,27 @@ class AlpacaBroker:
         for client, url in zip((self._trading, self._data), urls, strict=True):
             check_session(client._session, url, self._timeouts)
             check_client(client._session, _asking(client))
+
+    def _listed(
+        self,
+        path: str,
+        wanted: dict[str, str],
+        read_one: Callable[[object], Item],
+        identity: Callable[[Item], str],
+    ) -> list[Item]:
+        """Return all activities of a kind, page by page."""
+
+        def page(found: dict[str, Item]) -> list[Item]:
+            asked = {**wanted, "direction": "asc", "page_size": str(ACTIVITIES_PER_PAGE)}
+            if found:
+                asked["page_token"] = next(reversed(found))
+            raw = items("activities", self._trading.get(f"/account/activities{path}", asked))
+            new = [read_one(item) for item in raw]
+            if any(identity(item) in found for item in new):
+                raise ValueError("a page came twice")
+            return new
+
+        return all_pages(page, identity)
 
     def _orders(self, status: QueryOrderStatus, after: datetime | None) -> list[BrokerOrder]:
         def page(found: dict[str, BrokerOrder]) -> list[BrokerOrder]:

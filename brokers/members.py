@@ -30,6 +30,10 @@ class Members:
             raise self.odd(name)
         return value
 
+    def optional_text(self, name: str) -> str | None:
+        """Return a string, or None where there is none, or an empty one."""
+        return None if self._raw.get(name) in (None, "") else self.text(name)
+
     def flag(self, name: str) -> bool:
         """Return a truth value."""
         value = self._raw.get(name)

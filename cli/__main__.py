@@ -21,6 +21,7 @@ VERBS = {
     "rebalance": "bring an account to its allocation, through its gateway",
     "paper-exchange": "play a broker on this machine, by Alpaca's interface",
     "gateway": "run an account's only way to its broker, arm it, or ask it",
+    "costs": "fit a cost model to the fills of an account",
     "kill": "stop all trading of an account, whatever else works",
     "cluster-file": "print the file that `ray up` starts a cluster from",
     "doctor": "check the installation of this machine",

@@ -8,6 +8,7 @@ from brokers.settings import AlpacaSettings, keys_from_environment
 from cli.account_config import GatewayConfig
 from market.bars import Bars
 from market.load import load_bars
+from risk.gateway.market_days import MarketDays
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.process import Parts
 
@@ -34,8 +35,12 @@ def parts(config: GatewayConfig) -> Parts:
     read: dict[str, Bars] = {market.version(): bars}
 
     def load() -> Bars:
-        # The first reading is the one above; a source that has changed is read again.
-        return read.pop(market.version(), None) or load_bars(market, config.quality)
+        # The first reading is the one above; a source that has changed is read again, once.
+        version = market.version()
+        if version not in read:
+            read.clear()
+            read[version] = load_bars(market, config.quality)
+        return read[version]
 
     source = BarsSource(
         load,
@@ -46,6 +51,8 @@ def parts(config: GatewayConfig) -> Parts:
     )
     # Files of the account are made in folders that are there: a missing one reads as HALT.
     for place in (config.control.halt_file, config.control.anchor):
+        if "://" in place:
+            continue
         Path(place).absolute().parent.mkdir(parents=True, exist_ok=True)
     return Parts(
         broker,
@@ -55,4 +62,7 @@ def parts(config: GatewayConfig) -> Parts:
         config.execution,
         source,
         frozenset(bars.symbols),
+        config.strategy,
+        MarketDays(load, market.version, market.exchange),
+        config.alerts,
     )

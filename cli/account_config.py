@@ -9,6 +9,7 @@ from omegaconf import MISSING
 import brokers.config
 import market.config
 import risk.config
+from risk.gateway.alarms import AlertSettings
 from risk.gateway.settings import ServiceSettings
 
 
@@ -28,6 +29,13 @@ class GatewayConfig:
     account: str | None = MISSING  # id of the account, typed to arm it
     reason: str | None = MISSING  # why, kept with the change
     file: str | None = MISSING  # JSON file of new limits; null shows those in force
+    alerts: AlertSettings = MISSING
+    proposal: str | None = MISSING  # id of proposed limits, to sign
+    person: str | None = MISSING  # who signs, as service.persons names them
+    key: str | None = MISSING  # PEM file of that person's private key
+    model: str | None = MISSING  # sha256 of an artefact, for the ramp
+    stage: int | None = MISSING  # of the ramp, from 0
+    session: str | None = MISSING  # ISO date of the orders to look at; null is the last with any
 
 
 @dataclass(slots=True)

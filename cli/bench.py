@@ -37,6 +37,7 @@ class Bench:
         self.processes = config.processes
         self.device = _device(config.device)
         self.serving, self.trained = config.serving, _trained(config.policy)
+        self.limits, self.execution = config.gateway, config.execution
         self.configuration: Configuration = config.configuration()
 
     @cached_property
@@ -156,6 +157,19 @@ def _encoding(bench: Bench) -> Result:
     return encoding.run(bench.society, bench.repeats)
 
 
+def _gateway(bench: Bench) -> Result:
+    from benchmarks import gateway
+
+    config = bench.configuration
+    return gateway.run(bench.limits, bench.execution, config.market, config.quality)
+
+
+def _orders(bench: Bench) -> Result:
+    from benchmarks import order_paths
+
+    return order_paths.run()
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
@@ -179,6 +193,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "parity": Benchmark(
         "served weights beside those of the training side: two minutes",
         _parity,
+        apart=True,
+        cpu=True,
+    ),
+    "gateway": Benchmark(
+        "verdicts, durable baskets, the audit's walk, a start after a kill", _gateway, cpu=True
+    ),
+    "orders": Benchmark(
+        "kills and lost answers against three ways to send orders: ten minutes",
+        _orders,
         apart=True,
         cpu=True,
     ),

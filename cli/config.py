@@ -1,6 +1,7 @@
 """The root schemas of the verbs."""
 
 from dataclasses import dataclass, fields
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,6 +12,7 @@ import training.config
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from brokers.exchange.settings import ExchangeSettings
 from cli import account_config
+from envs.fitted_costs import Doubt
 from envs.make import register_schemas
 from market.errors import InputError
 from serving.gateway_client import Mode
@@ -73,6 +75,8 @@ class BenchConfig(TrainingConfig):
     """The root of `conf/bench.yaml`."""
 
     serving: Any = MISSING  # ServingSettings
+    gateway: Any = MISSING  # GatewayLimits
+    execution: Any = MISSING  # ExecutionSettings
     policy: Any = None  # ArtefactPolicy | ChampionPolicy; None is one that learned nothing
     subverb: str = MISSING  # the benchmark, as it was typed
     repeats: int = MISSING  # timed runs of each piece of work, >= 1
@@ -158,12 +162,25 @@ class GatewayAccess:
     """Where an account's gateway is, and how to be let in."""
 
     url: str = MISSING
-    tokens: str = MISSING  # file with a token of the role allocate
+    tokens: str = MISSING  # file with a token of the role allocate, or a PEM key to sign with
     timeout_s: float = MISSING  # for each of its answers, > 0
 
     def __post_init__(self) -> None:
         if not self.timeout_s > 0.0:
             raise ValueError(f"gateway.timeout_s must be above 0, was {self.timeout_s}")
+
+
+@dataclass(slots=True)
+class ServerAccess:
+    """Where allocations are asked for, and how to be let in."""
+
+    url: str | None = MISSING  # of `tercet serve`; null allocates in this process
+    tokens: str = MISSING  # file with a token of the role allocate, or a PEM key to sign with
+    timeout_s: float = MISSING  # for each of its answers, > 0
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0.0:
+            raise ValueError(f"server.timeout_s must be above 0, was {self.timeout_s}")
 
 
 @dataclass(slots=True)
@@ -173,6 +190,7 @@ class RebalanceConfig(AnsweringConfig):
     mode: Mode = MISSING
     account: str | None = MISSING  # id that the gateway's account must have; live needs it
     confirm: str | None = MISSING  # the same id again, for live; null asks for it
+    server: ServerAccess = MISSING
     gateway: GatewayAccess = MISSING
     poll_s: float = MISSING  # between two questions about the orders, > 0
     wait_s: float = MISSING  # for their end; the gateway goes on without us
@@ -208,6 +226,27 @@ class PromoteConfig:
     share: float | None = MISSING  # of the accounts that a challenger answers; null is shadow
     public_key: str | None = MISSING  # PEM file of who must have signed the artefact
     private_key: str | None = MISSING  # PEM file to sign the registry's copy with
+
+
+@dataclass(slots=True)
+class CostsConfig:
+    """The root of `conf/costs.yaml`."""
+
+    env: Any = MISSING  # EnvSettings: its costs are the model to start from
+    control: Any = MISSING  # ControlSettings: of the account whose fills are read
+    doubt: Doubt = MISSING
+    least_trades: int = MISSING  # for a fit, >= 3
+    since: str | None = MISSING  # session, ISO date, of the first trade; null is all
+    out: str = MISSING  # JSON file
+
+    def __post_init__(self) -> None:
+        if self.least_trades < 3:
+            raise ValueError(f"least_trades must be at least 3, was {self.least_trades}")
+        if self.since is not None:
+            try:
+                date.fromisoformat(self.since)
+            except ValueError:
+                raise ValueError(f"since must be a date, YYYY-MM-DD, was {self.since}") from None
 
 
 @dataclass(slots=True)
@@ -252,5 +291,6 @@ def register() -> None:
     store.store(name="serve_schema", node=ServeConfig)
     store.store(name="allocate_schema", node=AllocateConfig)
     store.store(name="rebalance_schema", node=RebalanceConfig)
+    store.store(name="costs_schema", node=CostsConfig)
     store.store(name="paper_exchange_schema", node=PaperExchangeConfig)
     store.store(name="cluster_file_schema", node=ClusterFileConfig)

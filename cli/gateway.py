@@ -4,15 +4,16 @@ The keys of the broker are in this process and its supervisor alone; everybody e
 """
 
 import json
-import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from hydra.core.hydra_config import HydraConfig
 
 from cli.account import parts
 from cli.account_config import GatewayConfig
+from cli.gateway_quality import quality
+from cli.gateway_rules import history, propose, ramp, show_limits, sign
 from cli.tokens import tokens_file
 from cli.verbs import verb
 from market.errors import InputError
 from risk.access.tokens import Role, load_tokens, token_of
+from risk.gateway.alarms import Alarm, alarm, connect
 from risk.gateway.broker import BrokerError
 from risk.gateway.engine import judged_again
 from risk.gateway.listening import address, listening_socket, serve
@@ -33,17 +37,21 @@ from risk.gateway.service import make_app
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.verify import verify
 
-logger = logging.getLogger(__name__)
-
 SUBVERBS = {
     "": "run the service, until Ctrl-C or SIGTERM; it starts halted",
     "arm": "let it trade: account=<id>, typed",
     "reconcile": "compare ledger and broker now",
+    "accept": "take what the broker has for the beginning of our books: account=<id> reason=<why>",
     "limits": "show the limits in force, or tighten them: file=<JSON>",
+    "propose": "propose looser limits, for two persons to sign: file=<JSON>",
+    "sign": "sign proposed limits: proposal=<id> person=<name> key=<PEM file>",
+    "ramp": "move a policy to a stage of the capital ramp: model=<sha256> stage=<number>",
+    "history": "show the account's days, and what each model made of them",
+    "quality": "show how well a session's orders were carried out: session=<date>, or the last",
     "verify": "walk the whole audit chain, without the service",
     "supervise": "renew the permit while all is in order; the service starts this by itself",
 }
-TEXTS = ("account", "reason")
+TEXTS = ("account", "reason", "proposal", "person", "model", "session")
 TOKENS = Path("runs/gateway.tokens")  # where a random token is kept when no file is named
 TIMEOUT_S = 60.0
 
@@ -51,16 +59,22 @@ TIMEOUT_S = 60.0
 @verb(GatewayConfig)
 def main(config: GatewayConfig) -> None:
     """Run the service, or one of its subverbs."""
-    act = {
+    acts: dict[str, Callable[[GatewayConfig], None]] = {
         "": _serve,
         "arm": _arm,
         "reconcile": _reconcile,
-        "limits": _limits,
+        "accept": _accept,
+        "limits": partial(show_limits, ask=_ask),
+        "propose": partial(propose, ask=_ask),
+        "sign": partial(sign, ask=_ask),
+        "ramp": partial(ramp, ask=_ask),
+        "history": partial(history, ask=_ask),
+        "quality": quality,
         "verify": _verify,
         "supervise": _supervise,
-    }[config.subverb]
+    }
     try:
-        act(config)
+        acts[config.subverb](config)
     except (BrokerError, LedgerFailed) as error:
         raise InputError(str(error)) from error
 
@@ -112,7 +126,7 @@ def _supervisor(wanted: bool, pause_s: float) -> Iterator[None]:
                 child.kill()
                 child.wait()
             else:
-                logger.critical("the supervisor ended with %s; another one starts", child.wait())
+                alarm(Alarm.supervisor_failed, f"it ended with {child.wait()}; another one starts")
                 ended.wait(pause_s)
 
     keeper = threading.Thread(target=keep, name="supervisor")
@@ -127,6 +141,7 @@ def _supervisor(wanted: bool, pause_s: float) -> Iterator[None]:
 def _supervise(config: GatewayConfig) -> None:
     """Look every few seconds, for as long as the parent lives."""
     parent = os.getppid()
+    connect(config.alerts, f"supervisor on {socket.gethostname()}")
     supervisor = supervisor_of(parts(config))
     while os.getppid() == parent:
         supervisor.step()
@@ -147,16 +162,13 @@ def _reconcile(config: GatewayConfig) -> None:
     print(json.dumps(_ask(config, "POST", "/v1/reconcile"), indent=2))
 
 
-def _limits(config: GatewayConfig) -> None:
-    if config.file is None:
-        print(json.dumps(_ask(config, "GET", "/v1/limits"), indent=2))
-        return
-    try:
-        wanted = json.loads(Path(config.file).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{config.file} cannot be read: {error}") from None
-    found = _ask(config, "POST", "/v1/limits", {"limits": wanted})
-    print(f"limits {found['version']} are in force")
+def _accept(config: GatewayConfig) -> None:
+    if config.account is None or config.reason is None:
+        raise InputError("accepting needs the account's id, typed, and a reason: account= reason=")
+    body = {"account": config.account, "reason": config.reason}
+    found = _ask(config, "POST", "/v1/accept", body)
+    word = "agree" if found["clean"] else "still differ: see tercet gateway reconcile"
+    print(f"the books of account {config.account} begin anew with the broker's; they {word}")
 
 
 def _verify(config: GatewayConfig) -> None:

@@ -18,13 +18,16 @@ from cli.quiet import quiet
 from cli.verbs import verb
 from evaluation.run_folder import open_run, room_in
 from market.errors import InputError, Refused
+from risk.access.callers import caller_of
 from risk.access.errors import NotAnswered
-from risk.access.tokens import Role, token_of
+from risk.access.tokens import Role
 from serving.blueprint import Blueprint
 from serving.gateway_client import GatewayClient, Mode
 from serving.local import recorded_answer
-from serving.rebalance import Day, Outcome, Patience, rebalance
-from serving.rebalance_report import REPORT, executions, write
+from serving.rebalance import Allocate, Day, Outcome, Patience, rebalance
+from serving.rebalance_costs import executions
+from serving.rebalance_report import REPORT, write
+from serving.server_client import ServerClient
 
 TEXTS = ("account", "confirm")
 NOT_DONE = frozenset({Outcome.refused, Outcome.failed, Outcome.unknown})
@@ -37,8 +40,8 @@ def main(config: RebalanceConfig) -> None:
         _require_leave(config, input if sys.stdin.isatty() else None)
     plan = config.blueprint()
     gateway = config.gateway
-    token = token_of(Path(gateway.tokens), Role.allocate)
-    client = GatewayClient(gateway.url, token, gateway.timeout_s)
+    caller = caller_of(Path(gateway.tokens), Role.allocate)
+    client = GatewayClient(gateway.url, caller, gateway.timeout_s)
     report = _Report(config.out)
     with quiet("serving"):
         day = rebalance(
@@ -46,7 +49,8 @@ def main(config: RebalanceConfig) -> None:
             config.mode,
             config.account,
             plan.market.exchange,
-            lambda account, now: _allocate(plan, account, now),
+            _allocation(config, plan),
+            config.env.costs,
             Patience(config.poll_s, config.wait_s),
             report.write,
         )
@@ -102,6 +106,20 @@ def _require_leave(config: RebalanceConfig, ask: Callable[[str], str] | None) ->
         typed = ask(f"This trades real money. Type the account's id ({config.account}): ").strip()
     if typed != config.account:
         raise InputError("mode=live needs the account's id a second time: confirm=<id>")
+
+
+def _allocation(config: RebalanceConfig, plan: Blueprint) -> Allocate:
+    """Return what answers with the account's allocation: the server, or this process.
+
+    Raises:
+        InputError: if the server's token cannot be read.
+    """
+    server = config.server
+    if server.url is None:
+        return lambda account, now: _allocate(plan, account, now)
+    caller = caller_of(Path(server.tokens), Role.allocate)
+    client = ServerClient(server.url, caller, server.timeout_s)
+    return lambda account, _: client.allocation(account)
 
 
 def _allocate(

@@ -6,7 +6,7 @@ PettingZoo environment all step this class; a batch of one is the same as one ro
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -45,13 +45,15 @@ LARGEST_CAPITAL = 1e12  # beyond it float64 books no longer keep the cent over a
 class EnvSettings:
     """How an environment trades and how long an episode lasts."""
 
-    costs: CostModel
+    costs: Any  # CostModel: chosen from env/costs
     capital: float  # starting NAV of each book, account currency, in (0, 1e12]
     episode_sessions: int  # decisions in a training episode, >= 2
     ruin: float  # a book at or below this fraction of its capital is terminated, in [0, 1)
     compile: bool  # fuse a step into one compiled function: slow to start, several times as fast
 
     def __post_init__(self) -> None:
+        if not isinstance(self.costs, CostModel):
+            raise ValueError(f"env.costs is a group, not a value: write env/costs={self.costs}")
         if not 0.0 < self.capital <= LARGEST_CAPITAL:
             raise ValueError(f"capital must be in (0, {LARGEST_CAPITAL:g}], was {self.capital}")
         if self.episode_sessions < 2:

@@ -19,6 +19,14 @@ class Window(Enum):
 
 
 @dataclass(slots=True)
+class FittedCosts:
+    """A choice of `env/costs` that is read from a file."""
+
+    _target_: str
+    path: str  # that `tercet costs` has written
+
+
+@dataclass(slots=True)
 class MakeEnvConfig:
     """The root of `conf/make_env.yaml`."""
 
@@ -36,3 +44,4 @@ def register() -> None:
     store.store(name="make_env_schema", node=MakeEnvConfig)
     store.store(group="env", name="env_schema", node=EnvSettings)
     store.store(group="env/costs", name="costs_schema", node=CostModel)
+    store.store(group="env/costs", name="fitted_costs_schema", node=FittedCosts)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import hydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from market.errors import InputError
@@ -28,6 +29,10 @@ def typed(composed: DictConfig, kind: type[Config]) -> Config:
         config = hydra.utils.instantiate(composed, _convert_="object")
     except ValueError as error:
         raise InputError(str(error)) from error
+    except InstantiationException as error:  # what a `_target_` raised is its cause
+        if isinstance(error.__cause__, ValueError):
+            raise InputError(str(error.__cause__)) from error
+        raise
     if not isinstance(config, kind):
         raise TypeError(f"{type(config)} is not a {kind}")
     return config

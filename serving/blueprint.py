@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agents.policies import ArtefactPolicy, ChampionPolicy
 from envs.batch import EnvSettings
+from envs.costs import CostModel
 from market.errors import InputError
 from market.load import MarketConfig
 from market.quality import QualityRules
@@ -103,7 +104,7 @@ class Blueprint:
         return cls(
             market=_untagged("market", record["market"], MARKETS),
             quality=_read("quality", record["quality"], QualityRules),
-            env=_read("env", record["env"], EnvSettings),
+            env=_env(record["env"]),
             policy=_untagged("policy", record["policy"], POLICIES),
             serving=_read("serving", record["serving"], ServingSettings),
         )
@@ -132,6 +133,15 @@ def _untagged(key: str, record: Mapping[str, Any], kinds: Mapping[str, type]) ->
     if kind is None:
         raise InputError(f"args.{key}.{KIND} must be one of {', '.join(kinds)}")
     return _read(key, {name: value for name, value in record.items() if name != KIND}, kind)
+
+
+def _env(record: Mapping[str, Any]) -> EnvSettings:
+    """Read settings and, by itself, the cost model: its type is chosen and not in the settings'."""
+    costs = record.get("costs")
+    if isinstance(costs, Mapping):
+        record = {**record, "costs": _read("env.costs", costs, CostModel)}
+    settings: EnvSettings = _read("env", record, EnvSettings)
+    return settings
 
 
 def _read(key: str, record: Mapping[str, Any], kind: type) -> Any:

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import requests
+from requests.auth import AuthBase
 
-from market.errors import InputError, Refused
-
-CONNECT_S = 5.0
+from serving.asking import ask
 
 
 class Mode(Enum):
@@ -22,25 +20,21 @@ class Mode(Enum):
     live = "live"
 
 
-class Silent(InputError):
-    """The gateway did not answer, or not in a way that says what it did."""
-
-
 @dataclass(frozen=True, slots=True)
 class GatewayClient:
     """The API of one account's gateway.
 
     Args:
         url: such as http://127.0.0.1:8020.
-        token: of the role allocate.
+        caller: how to be let in, with the role allocate.
         timeout_s: for each answer, > 0.
 
     Every method raises `Silent` where nothing, or nothing certain, is answered; `Refused` where
-    the gateway says no to the request; and InputError where the token is not taken.
+    the gateway says no to the request; and InputError where we are not let in.
     """
 
     url: str
-    token: str
+    caller: AuthBase
     timeout_s: float
 
     def state(self) -> dict[str, Any]:
@@ -56,35 +50,13 @@ class GatewayClient:
         """Return what came of a decision so far."""
         return self._ask("GET", f"/v1/decisions/{decision_id}")
 
+    def history(self) -> dict[str, Any]:
+        """Return the account's closes and what models made of them."""
+        return self._ask("GET", "/v1/history")
+
     def reconcile(self) -> dict[str, Any]:
         """Let ledger and broker be compared now, and return what differs."""
         return self._ask("POST", "/v1/reconcile")
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        where = f"{self.url.rstrip('/')}{path}"
-        try:
-            answer = requests.request(
-                method,
-                where,
-                json=body,
-                headers={"Authorization": f"Bearer {self.token}"},
-                timeout=(CONNECT_S, self.timeout_s),
-                allow_redirects=False,
-            )
-            found = answer.json()
-        except (requests.RequestException, ValueError) as error:
-            raise Silent(f"no gateway answers at {where}: {type(error).__name__}") from None
-        if answer.status_code == 200 and isinstance(found, dict):
-            return found
-        reason = f"the gateway says {answer.status_code}: {_reason(found)}"
-        if answer.status_code in (401, 403):
-            raise InputError(f"{reason}; gateway.tokens must hold a token of the role allocate")
-        if answer.status_code >= 500 or answer.status_code in (200, 408, 429):
-            raise Silent(reason)
-        raise Refused(reason)
-
-
-def _reason(answer: Any) -> str:
-    """Return the words of a refusal, wherever they came from."""
-    error = answer.get("error") if isinstance(answer, dict) else None
-    return str(error.get("reason", "")) if isinstance(error, dict) else "no reason in it"
+        return ask("gateway", self.url, self.caller, self.timeout_s, method, path, body)

@@ -14,10 +14,12 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from envs.costs import CostModel
 from market.calendar import last_completed, next_session, session_times
 from market.errors import InputError, Refused
 from risk.gateway.verdict import ReasonCode, Violation
-from serving.gateway_client import GatewayClient, Mode, Silent
+from serving.asking import Silent
+from serving.gateway_client import GatewayClient, Mode
 
 ENDED = frozenset({"done", "refused", "failed"})  # states of a decision that are its last
 
@@ -57,26 +59,38 @@ class Day:
     Args:
         mode: of the decision.
         before: state of the gateway at the start.
+        history: the account's closes at the start, newest first; None where they were not told.
+        costs: what the configuration expects of trading.
         outcome: how it ended.
         said: why, in words; one entry each.
         allocation: as it was handed over; None where there was no session.
         explanation: of the allocation: what each agent wanted, what changed it.
         decision: the gateway's last answer about it.
-        carried: what today's limits leave for the next session; None where it was not told.
         reconciled: ledger against broker at the end; None where it could not be asked.
         after: state of the gateway at the end; None where it could not be asked.
     """
 
     mode: Mode
     before: dict[str, Any]
+    history: list[dict[str, Any]] | None
+    costs: CostModel
     outcome: Outcome
     said: list[str]
     allocation: dict[str, Any] | None = None
     explanation: dict[str, Any] | None = None
     decision: dict[str, Any] | None = None
-    carried: list[dict[str, Any]] | None = None
     reconciled: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
+
+    @property
+    def orders(self) -> list[dict[str, Any]]:
+        """Return the orders of the decision as the gateway answered them last."""
+        return [] if self.decision is None else list(self.decision["orders"])
+
+    @property
+    def carried(self) -> list[dict[str, Any]] | None:
+        """Return what today's limits leave for the next session; None without a decision."""
+        return None if self.decision is None else list(self.decision["carried"])
 
     @property
     def differences(self) -> list[str] | None:
@@ -95,6 +109,7 @@ def rebalance(
     account: str | None,
     exchange: str,
     allocate: Allocate,
+    costs: CostModel,
     patience: Patience,
     keep: Keep,
 ) -> Day:
@@ -106,6 +121,7 @@ def rebalance(
         account: whose gateway it must be; None takes the one that is there.
         exchange: whose calendar holds.
         allocate: answers what the account should hold.
+        costs: what the configuration expects of trading.
         patience: how long to wait.
         keep: writes down how far it has come; before anything is handed over, and after.
 
@@ -120,16 +136,17 @@ def rebalance(
     state = client.state()
     _require_account(state, mode, account)
     now = datetime.fromisoformat(compared["at"])
+    history = _history(client)
     if (closed := _closed(exchange, now)) is not None:
-        return Day(mode, state, Outcome.no_session, [closed])
+        return Day(mode, state, history, costs, Outcome.no_session, [closed])
     if problems := [*_differences(compared, state), *_obstacles(state)]:
         # Asked all the same, it would refuse the decision for good.
-        return Day(mode, state, Outcome.refused, problems)
+        return Day(mode, state, history, costs, Outcome.refused, problems)
     asking = {"id": state["account"], "cash": state["cash"], "positions": state["positions"]}
     allocation, explanation = allocate(asking, now)
     if mode is Mode.dry_run:
         allocation = _rehearsal(allocation)
-    day = Day(mode, state, Outcome.unknown, [], allocation, explanation)
+    day = Day(mode, state, history, costs, Outcome.unknown, [], allocation, explanation)
     _hand_over(day, client, patience, keep)
     return day
 
@@ -163,8 +180,6 @@ def _submit(day: Day, client: GatewayClient, end: float, patience: Patience) -> 
             day.said = [str(error)]
             return
         else:
-            # What is carried is told once, when the decision is judged.
-            day.carried = None if first["violations"] is None else first["carried"]
             day.decision, day.said = first, []
             _conclude(day)
             return
@@ -209,6 +224,14 @@ def _unfilled(orders: list[dict[str, Any]]) -> list[str]:
             what = f"{one['side']} {one['symbol']}: {one['filled']} of {one['quantity']} shares"
             found.append(f"{what}, {one['state']}{detail}")
     return found
+
+
+def _history(client: GatewayClient) -> list[dict[str, Any]] | None:
+    """Return the account's closes; None where they are not told: they only adorn the report."""
+    try:
+        return list(client.history()["days"])
+    except InputError:
+        return None
 
 
 def _look_again(day: Day, client: GatewayClient) -> None:

@@ -13,6 +13,7 @@ def page(
     activities: Sequence[Json],
     *,
     kinds: frozenset[str] | None,
+    trades: bool | None,
     after: datetime | None,
     until: datetime | None,
     day: date | None,
@@ -25,6 +26,7 @@ def page(
     Args:
         activities: all of them, oldest first, each with its time as `at`.
         kinds: activity types; None is all.
+        trades: only executions, or only what is none; None is all.
         after: only later ones.
         until: no later ones.
         day: only those of a day in UTC.
@@ -40,6 +42,7 @@ def page(
         at = datetime.fromisoformat(activity["at"])
         if (
             (kinds is None or activity["activity_type"] in kinds)
+            and trades in (None, activity["activity_type"] == "FILL")
             and (after is None or at > after)
             and (until is None or at <= until)
             and (day is None or at.date() == day)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from types import UnionType
 
@@ -103,6 +103,14 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
         """Split the shares of a `symbol` by a `ratio`."""
         events.split(floor, _text(body, "symbol"), amount("ratio", body.get("ratio")))
 
+    async def rename(body: Json) -> None:
+        """Give the shares of a `symbol` the name `to`."""
+        events.rename(floor, _text(body, "symbol"), _text(body, "to"))
+
+    async def fee(body: Json) -> None:
+        """Take an `amount`."""
+        events.fee(floor, amount("amount", body.get("amount")))
+
     async def dividend(body: Json) -> None:
         """Pay `per_share` of a `symbol`."""
         events.dividend(floor, _text(body, "symbol"), amount("per_share", body.get("per_share")))
@@ -120,6 +128,8 @@ def _event_routes(router: APIRouter, exchange: Exchange) -> None:
     router.add_api_route("/orders/{identity}/reject", reject, methods=["POST"])
     for name, action in (
         ("splits", split),
+        ("renames", rename),
+        ("fees", fee),
         ("dividends", dividend),
         ("cash", cash),
         ("shares", shares),
@@ -155,6 +165,16 @@ def _state_routes(router: APIRouter, exchange: Exchange) -> None:
         exchange.remember(f"told:{symbol}", json.dumps(told))
         return Response(status_code=DONE)
 
+    async def closure(request: Request) -> Response:
+        """Let a `session` that the calendar has not take place."""
+        body = await body_of(request)
+        try:
+            session = date.fromisoformat(_text(body, "session"))
+        except ValueError:
+            raise malformed("session is no date") from None
+        exchange.close_session(session)
+        return answered(exchange.clock_answer())
+
     async def account(request: Request) -> Response:
         """Change the `account_number`, or whether the broker has the account `blocked`."""
         body = await body_of(request)
@@ -177,6 +197,7 @@ def _state_routes(router: APIRouter, exchange: Exchange) -> None:
 
     router.add_api_route("/assets/{symbol}", asset, methods=["PUT"])
     router.add_api_route("/quotes/{symbol}", quote, methods=["PUT"])
+    router.add_api_route("/closures", closure, methods=["POST"])
     router.add_api_route("/account", account, methods=["PATCH"])
     router.add_api_route("/terms", terms, methods=["PATCH"])
 

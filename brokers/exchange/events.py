@@ -25,16 +25,30 @@ def split(floor: TradingFloor, symbol: str, ratio: Decimal) -> None:
     if not 1 / LARGEST_RATIO <= ratio <= LARGEST_RATIO:
         raise malformed("ratio must be in [1/1000, 1000]")
     with floor.store.transaction():
-        for order in floor.store.open_orders():
-            current = floor.store.order("id", order.id)
-            if order.symbol == symbol and current is not None and current.status in OPEN:
-                floor.cancel(current)
+        _cancel_orders(floor, symbol)
         held = floor.store.holdings().get(symbol, NOTHING)
         shares = (held.quantity * ratio).quantize(SHARE, ROUND_DOWN).normalize()
         floor.store.put_holding(symbol, Holding(shares, held.cost))
         floor.store.set_fact(f"factor:{symbol}", str(floor.factor(symbol) / ratio))
         change = shares - held.quantity
         _record(floor, "SPLIT", Decimal(0), symbol, qty=f"{change:f}", ratio=f"{ratio:f}")
+
+
+def rename(floor: TradingFloor, symbol: str, to: str) -> None:
+    """Give the shares of a name another one, as after a merger of one share for one.
+
+    Raises:
+        Rejection: if a name is unknown.
+    """
+    require_known(symbol, floor.paths.symbols)
+    require_known(to, floor.paths.symbols)
+    with floor.store.transaction():
+        _cancel_orders(floor, symbol)
+        old, new = (floor.store.holdings().get(name, NOTHING) for name in (symbol, to))
+        floor.store.put_holding(symbol, NOTHING)
+        floor.store.put_holding(to, Holding(new.quantity + old.quantity, new.cost + old.cost))
+        _record(floor, "NC", Decimal(0), symbol, qty=f"{-old.quantity:f}")
+        _record(floor, "NC", Decimal(0), to, qty=f"{old.quantity:f}")
 
 
 def dividend(floor: TradingFloor, symbol: str, per_share: Decimal) -> None:
@@ -76,6 +90,27 @@ def move_shares(floor: TradingFloor, symbol: str, quantity: Decimal) -> None:
         floor.book_shares(symbol, quantity, market.last)
         price, change = f"{market.last:f}", f"{quantity:f}"
         _record(floor, "ACATS", Decimal(0), symbol, qty=change, price=price)
+
+
+def fee(floor: TradingFloor, amount: Decimal) -> None:
+    """Take a fee, as a regulator's for the sales of a day.
+
+    Raises:
+        Rejection: if the amount is not above 0.
+    """
+    if amount <= 0:
+        raise malformed("amount must be > 0")
+    with floor.store.transaction():
+        paid = -to_cent(amount)
+        _pay(floor, paid)
+        _record(floor, "FEE", paid, None)
+
+
+def _cancel_orders(floor: TradingFloor, symbol: str) -> None:
+    for order in floor.store.open_orders():
+        current = floor.store.order("id", order.id)
+        if order.symbol == symbol and current is not None and current.status in OPEN:
+            floor.cancel(current)
 
 
 def _pay(floor: TradingFloor, amount: Decimal) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class Exchange:
     def __init__(self, path: Path, bars: Bars, calendar: str, settings: ExchangeSettings) -> None:
         self.store = Store(path)
         self.hours = Hours(calendar)
+        self.hours.close(self._closures())
         self.paths = PricePaths(bars, self.hours)
         self.clock = ExchangeClock(self.store, settings.clock, self._start(settings))
         self.floor = TradingFloor(
@@ -95,6 +96,18 @@ class Exchange:
         self.now()
         with self.store.transaction():
             self.store.set_fact(name, value)
+
+    def close_session(self, session: date) -> None:
+        """Let a session that the calendar has not take place."""
+        if session <= self.now().date():
+            raise malformed("only a session to come can be called off")
+        closures = sorted({*self._closures(), session})
+        self.remember("closures", json.dumps([one.isoformat() for one in closures]))
+        self.hours.close(closures)
+
+    def _closures(self) -> list[date]:
+        kept = json.loads(self.store.fact("closures") or "[]")
+        return [date.fromisoformat(text) for text in kept]
 
     def clock_answer(self) -> Json:
         """Return the clock."""
@@ -238,10 +251,10 @@ class Exchange:
         held = Decimal(found["qty"])
         return self.submit_draft(closing(found["symbol"], held, shares, percentage))
 
-    def activities(self) -> list[Json]:
+    def activities(self, after: datetime | None = None) -> list[Json]:
         """Return fills and other events of the account, oldest first."""
         self.now()
-        return [dict(activity) for activity in self.store.activities()]
+        return [dict(activity) for activity in self.store.activities(after)]
 
     def portfolio_history(self) -> Json:
         """Return the equity at every close."""

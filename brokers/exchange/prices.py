@@ -8,6 +8,7 @@ last bar prices stand still.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -29,11 +30,17 @@ class Hours:
         self._exchange = exchange
         self._times: dict[date, tuple[datetime, datetime]] = {}
         self._until: dict[date, list[date]] = {}
+        self._closed: set[date] = set()
+
+    def close(self, days: Iterable[date]) -> None:
+        """Let sessions that the calendar has not take place, as on a day of national mourning."""
+        self._closed.update(days)
+        self._until.clear()
 
     def between(self, first: date, last: date) -> list[date]:
         """Return the sessions in [first, last]."""
         found: list[date] = sessions(self._exchange, _day(first), _day(last)).tolist()
-        return found
+        return [session for session in found if session not in self._closed]
 
     def times(self, session: date) -> tuple[datetime, datetime]:
         """Return when a session opens and closes."""
@@ -46,7 +53,7 @@ class Hours:
         found = next_session(self._exchange, _day(day)).tolist()
         if not isinstance(found, date):
             raise TypeError(f"no date: {found!r}")
-        return found
+        return self.after(found) if found in self._closed else found
 
     def current(self, now: datetime) -> date | None:
         """Return the session that is open: from its open up to, not including, its close."""

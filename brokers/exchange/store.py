@@ -160,9 +160,16 @@ class Store:
             (identity, kind, time_text(at), json.dumps(payload)),
         )
 
-    def activities(self) -> list[dict[str, str]]:
-        """Return all activities, oldest first, each with `id`, `activity_type` and `at`."""
-        rows = self._connection.execute("SELECT id, type, at, payload FROM activities ORDER BY seq")
+    def activities(self, after: datetime | None = None) -> list[dict[str, str]]:
+        """Return activities, oldest first, each with `id`, `activity_type` and `at`.
+
+        Args:
+            after: only later ones; None is all.
+        """
+        since = "" if after is None else time_text(after)
+        rows = self._connection.execute(
+            "SELECT id, type, at, payload FROM activities WHERE at > ? ORDER BY seq", (since,)
+        )
         return [
             {"id": row["id"], "activity_type": row["type"], "at": row["at"]}
             | json.loads(row["payload"])

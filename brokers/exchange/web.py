@@ -123,8 +123,9 @@ def _account_routes(router: APIRouter, exchange: Exchange) -> None:
         found = [
             {"account_id": account_id} | activity
             for activity in page(
-                exchange.activities(),
+                exchange.activities(_time(request, "after")),
                 kinds=None if kinds is None else frozenset(kinds.split(",")),
+                trades=_trades(request.query_params.get("category")),
                 after=_time(request, "after"),
                 until=_time(request, "until"),
                 day=_date(request, "date"),
@@ -263,6 +264,13 @@ def _direction(request: Request) -> str:
     if direction not in ("asc", "desc"):
         raise malformed("invalid direction")
     return direction
+
+
+def _trades(category: str | None) -> bool | None:
+    """Return whether only executions are wanted, or only what is none; None is all."""
+    if category not in (None, "trade_activity", "non_trade_activity"):
+        raise malformed("invalid category")
+    return None if category is None else category == "trade_activity"
 
 
 def _count(request: Request, name: str, default: int, largest: int) -> int:

@@ -1,13 +1,15 @@
 """What stands in front of every route: who asks, how often, how much, and in which form.
 
-Nothing of a body is read before the caller is known, and nothing reaches a route that the service
-does not declare. The counters are those of one process: with several ingress
-replicas a caller can ask that many times as often.
+Who asks shows a bearer token, or signs; see `risk.access.signed`. Nothing of a body is read before
+the caller is known, nothing is parsed before it is theirs, and nothing reaches a route that the
+service does not declare. The counters are those of one process: with
+several ingress replicas a caller can ask that many times as often.
 """
 
 import asyncio
 import base64
 import binascii
+import ipaddress
 import re
 import time
 from collections.abc import Sequence
@@ -21,9 +23,11 @@ from risk.access.errors import NotAnswered, Reason
 from risk.access.refusals import App, Message, Receive, RefusalResponse, Scope, Send
 from risk.access.routes import Route, routes_at
 from risk.access.settings import GuardSettings
+from risk.access.signed import SCHEME, Asked, Signatures
 from risk.access.tokens import Bearer, Tokens
 
 BEARER = "tercet.bearer"  # key of the scope: who asks
+_SIGNED = "tercet.signed"  # key of the scope: what of the request was signed
 
 # A string with its escapes, also one that never ends: the end of the text ends it, so that a
 # hostile body costs one pass. All quantifiers are possessive.
@@ -45,12 +49,20 @@ class Guard:
         tokens: the valid ones.
         settings: all limits.
         routes: all there are.
+        in_clear: a bearer token is taken from another machine over a connection that is not
+            encrypted, as it is behind a proxy that has ended the TLS.
     """
 
     def __init__(
-        self, app: App, tokens: Tokens, settings: GuardSettings, routes: Sequence[Route]
+        self,
+        app: App,
+        tokens: Tokens,
+        settings: GuardSettings,
+        routes: Sequence[Route],
+        in_clear: bool,
     ) -> None:
         self._app, self._tokens, self._settings, self._routes = app, tokens, settings, routes
+        self._signatures, self._in_clear = Signatures(tokens), in_clear
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._rate = RateLimitItemPerMinute(settings.requests_per_minute)
         self._failures = RateLimitItemPerMinute(settings.failures_per_minute)
@@ -82,7 +94,11 @@ class Guard:
             if self._in_flight > self._settings.max_in_flight and not route.urgent:
                 raise NotAnswered(Reason.busy, f"{self._in_flight - 1} requests are in work")
             if route.body:
-                receive = replayed(await self._body(scope, receive), receive)
+                body = await self._body(scope, receive)
+                if (signed := scope.get(_SIGNED)) is not None:
+                    signed.require(body)
+                require_shallow(body, self._settings.max_depth)
+                receive = replayed(body, receive)
             await self._app(scope, receive, send)
         except NotAnswered as error:
             await RefusalResponse(error)(scope, receive, send)
@@ -98,7 +114,7 @@ class Guard:
         if route is not None and route.role is None:
             return route
         browser = any(r.browser for r in routes)
-        bearer = await self._authenticated(_headers(scope, b"authorization"), browser)
+        bearer = await self._authenticated(scope, browser)
         scope[BEARER] = bearer
         if route is None or not route.urgent:
             await self._count(self._rate, bearer.name, "requests with this token")
@@ -113,12 +129,27 @@ class Guard:
             raise NotAnswered(Reason.forbidden, reason)
         return route
 
-    async def _authenticated(self, headers: list[bytes], browser: bool) -> Bearer:
-        """Return whose token it is; failures are counted together, a valid token always passes."""
-        token = _token(headers[0], browser) if len(headers) == 1 else None
+    async def _authenticated(self, scope: Scope, browser: bool) -> Bearer:
+        """Return who asks; failures are counted together, who is known always passes."""
+        try:
+            return self._known(scope, browser)
+        except NotAnswered:
+            await self._count(self._failures, "unauthenticated", "requests without a valid token")
+            raise
+
+    def _known(self, scope: Scope, browser: bool) -> Bearer:
+        headers = _headers(scope, b"authorization")
+        header = headers[0] if len(headers) == 1 else b""
+        if header.partition(b" ")[0].lower() == SCHEME.lower().encode():
+            signed = self._signatures.signed(header, _asked(scope))
+            scope[_SIGNED] = signed
+            return signed.bearer
+        if not (self._in_clear or _is_private(scope)):
+            why = "a token is taken over TLS or from this machine only: sign the request"
+            raise NotAnswered(Reason.unauthenticated, why)
+        token = _token(header, browser)
         bearer = None if token is None else self._tokens.bearer(token)
         if bearer is None:
-            await self._count(self._failures, "unauthenticated", "requests without a valid token")
             raise NotAnswered(Reason.unauthenticated, "a valid bearer token is needed")
         return bearer
 
@@ -139,7 +170,6 @@ class Guard:
         except TimeoutError:
             waited = f"the body took longer than {self._settings.body_timeout_s:g} s"
             raise NotAnswered(Reason.request_timeout, waited) from None
-        require_shallow(body, self._settings.max_depth)
         return body
 
     async def _received(self, receive: Receive) -> bytes:
@@ -158,6 +188,26 @@ class Guard:
         if size > self._settings.max_body_bytes:
             most = self._settings.max_body_bytes
             raise NotAnswered(Reason.too_large, f"the body has more than {most} bytes")
+
+
+def _asked(scope: Scope) -> Asked:
+    """Return what a caller that signs has signed of a request."""
+    hosts, query = _headers(scope, b"host"), scope.get("query_string", b"")
+    target = scope.get("raw_path") or scope["path"].encode()
+    if query:
+        target += b"?" + query
+    return Asked(scope["method"], hosts[0] if len(hosts) == 1 else b"", target)
+
+
+def _is_private(scope: Scope) -> bool:
+    """Return whether nobody between the caller and this process can read what is sent."""
+    if scope.get("scheme") == "https":
+        return True
+    client = scope.get("client")
+    try:
+        return client is not None and ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def path_of(scope: Scope) -> str:

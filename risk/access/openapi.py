@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from risk.access.errors import NotAnswered, Reason
 from risk.access.refusals import Refusal
 from risk.access.routes import Route
+from risk.access.signed import SCHEME
 
 _SCHEMAS = "#/components/schemas/"
 _ALWAYS = (Reason.internal,)
@@ -60,6 +61,13 @@ _POLICY = (
     "img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'"
 )
 
+# One scheme, not two: tools that test a service know how to leave out a bearer token.
+_SIGNING = (
+    f"A token, or a signature in its place: {SCHEME} key=<12 digits of the key's sha256>, time=<ms "
+    "since 1970>, nonce=<32 hex digits>, digest=<sha256 of the body>, signature=<Ed25519 over "
+    "method, host, target, time, nonce and digest>"
+)
+
 
 def description(
     api: FastAPI,
@@ -87,7 +95,8 @@ def description(
         schemas[model.__name__] = schema
     for name in _UNUSED:
         schemas.pop(name, None)
-    components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    bearer = {"type": "http", "scheme": "bearer", "description": _SIGNING}
+    components["securitySchemes"] = {"bearer": bearer}
     for route in routes:
         operation = document["paths"].get(route.path, {}).get(route.method.lower())
         if operation is not None:
@@ -147,6 +156,8 @@ def _complete(
         content = {"application/json": {"schema": schema}}
         operation["requestBody"] = {"required": True, "content": content}
     responses = operation["responses"]
+    if route.conflicts:
+        reasons.append(Reason.conflict)
     if "{" in route.path:
         reasons.append(Reason.not_found)
         responses.pop("422", None)  # an id of another form is one that is not found

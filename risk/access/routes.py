@@ -22,6 +22,7 @@ class Route:
             a bearer token by itself. Never with a route that changes anything: a browser
             would send those credentials for any page that asks it to.
         urgent: is let in however many requests are in work and however often its token asked.
+        conflicts: what is asked for can contradict what is known.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Route:
     body: bool = False
     browser: bool = False
     urgent: bool = False
+    conflicts: bool = False
 
     def matches(self, path: str) -> bool:
         """Return whether a path is this route's, to its last character."""

@@ -86,6 +86,16 @@ Symbol = Annotated[str, StringConstraints(pattern=SYMBOL)]
 AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
 
+def _whole(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a whole number")
+    return value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Of an int, behind its limits: a JSON number without a fraction, neither true nor "1"."""
+
+
 class Strict(BaseModel):
     """What knows its members, and no others."""
 

@@ -1,11 +1,13 @@
-"""Who may ask what: bearer tokens with roles, kept in a file that only its owner can read.
+"""Who may ask what: bearer tokens and public keys with roles, in a file that only its owner reads.
 
-In memory there are digests only, so what is sent to other processes holds no secret.
+In memory there are digests and public keys only, so what is sent to other processes holds no
+secret.
 """
 
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import stat
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from pathlib import Path
 from market.errors import InputError
 
 MIN_LENGTH = 16
+KEY_PREFIX = "ed25519:"  # begins a public key, whose owner signs; it is no token
 MAX_FILE_BYTES = 1 << 20
+_KEY = re.compile(KEY_PREFIX + "([0-9a-f]{64})")
 
 
 class Role(IntEnum):
@@ -28,11 +32,11 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A caller that showed a valid token.
+    """A caller that showed a valid token, or signed.
 
     Args:
         role: what it may do.
-        name: a few digits of the token's digest, for limits and logs.
+        name: a few digits of the digest of the token or key, for limits and logs.
     """
 
     role: Role
@@ -40,16 +44,26 @@ class Bearer:
 
 
 class Tokens:
-    """The valid tokens.
+    """The valid tokens and keys.
 
     Args:
-        roles: token -> role.
+        roles: token, or `ed25519:` and the 64 digits of a public key -> role.
     """
 
     def __init__(self, roles: dict[str, Role]) -> None:
-        self._bearers = {
-            _digest(token): Bearer(role, _digest(token).hex()[:12]) for token, role in roles.items()
-        }
+        self._bearers: dict[bytes, Bearer] = {}
+        self._keys: dict[str, tuple[Bearer, bytes]] = {}
+        for word, role in roles.items():
+            if key := _KEY.fullmatch(word):
+                public = bytes.fromhex(key[1])
+                bearer = Bearer(role, hashlib.sha256(public).hexdigest()[:12])
+                self._keys[bearer.name] = bearer, public
+            else:
+                self._bearers[_digest(word)] = Bearer(role, _digest(word).hex()[:12])
+
+    def key(self, name: str) -> tuple[Bearer, bytes] | None:
+        """Return who signs with a key and its 32 bytes, by the first digits of its digest."""
+        return self._keys.get(name)
 
     def bearer(self, token: bytes) -> Bearer | None:
         """Return whose token it is, or None; every valid token is compared, in constant time."""
@@ -62,7 +76,7 @@ class Tokens:
 
 
 def load_tokens(path: Path) -> Tokens:
-    """Return the tokens of a file with lines `<role> <token>`; `#` starts a comment.
+    """Return what a file's lines `<role> <token>` or `<role> ed25519:<key>` name; `#` comments.
 
     Raises:
         InputError: if the file is missing, open to others, or a line is wrong. No message repeats
@@ -78,7 +92,7 @@ def token_of(path: Path, role: Role) -> str:
         InputError: as `load_tokens`, or if there is none.
     """
     for token, found in _roles(path).items():
-        if found >= role:
+        if found >= role and not token.startswith(KEY_PREFIX):
             return token
     raise InputError(f"{path} holds no token of the role {role.name}")
 
@@ -97,6 +111,8 @@ def _roles(path: Path) -> dict[str, Role]:
             raise InputError(f"{place}: the role must be one of {', '.join(Role.__members__)}")
         if len(token) < MIN_LENGTH or not token.isascii() or not token.isprintable():
             raise InputError(f"{place}: a token needs at least {MIN_LENGTH} plain ASCII characters")
+        if token.startswith(KEY_PREFIX) and not _KEY.fullmatch(token):
+            raise InputError(f"{place}: a public key is {KEY_PREFIX} and 64 digits in lower case")
         if token in roles:
             raise InputError(f"{place}: this token was given before")
         roles[token] = Role[role]

@@ -91,10 +91,9 @@ def books_agree(state: GatewayState, limits: GatewayLimits) -> Found:
         ReasonCode.reconcile_stale, "max_reconcile_age_s", limits.max_reconcile_age_s, age
     )
     found += unless(age >= -limits.max_clock_skew_s, ReasonCode.reconcile_stale, "the past", at)
-    if state.drifted is None:
-        found += (breach(ReasonCode.drift, "", "none", None),)
-    if state.foreign is None:
-        found += (breach(ReasonCode.foreign_order, "", "none", None),)
+    for name in ("drifted", "foreign"):
+        if getattr(state, name) is None:  # never compared yet: it may agree, so that one waits
+            found += (breach(ReasonCode.reconcile_stale, name, "known", None),)
     for symbol in sorted(state.drifted or ()):
         found += (breach(ReasonCode.drift, "", "none", symbol, symbol),)
     for client_order_id in sorted(state.foreign or ()):

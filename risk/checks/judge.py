@@ -171,7 +171,11 @@ def judge_caller(roles: frozenset[str] | None, needed: str) -> Verdict:
 
 
 def trips(state: GatewayState, limits: GatewayLimits) -> tuple[Violation, ...]:
-    """Return what must trip the latch now; a loss, only once the last readings confirm it (24)."""
+    """Return what must trip the latch now; a loss, only once the last readings confirm it (24).
+
+    A clock that the broker did not tell refuses every order (21, 38) and trips nothing: one answer
+    that was lost needs no person.
+    """
     checks: tuple[GateCheck, ...] = (
         records_are_kept,
         books_agree,
@@ -179,9 +183,12 @@ def trips(state: GatewayState, limits: GatewayLimits) -> tuple[Violation, ...]:
         failures_are_few,
         confirmed_losses,
     )
+    told = state.skew_s is not None
     with exactly():
         return tuple(
-            item for item in _all(checks, state, limits) if item.code.effect is Effect.trip
+            item
+            for item in _all(checks, state, limits)
+            if item.code.effect is Effect.trip and (told or item.code is not ReasonCode.clock_skew)
         )
 
 

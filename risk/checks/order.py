@@ -334,8 +334,8 @@ def reduces(state: GatewayState, order: ProposedOrder) -> bool:
     before = held(state, order.request.symbol)
     moved = open_shares(state, order, order.request.side) + order.request.quantity
     if order.request.side is Side.sell:
-        return before > 0 and moved > 0 and before - moved >= 0
-    return before < 0 and moved > 0 and before + moved <= 0
+        return moved > 0 and before - moved >= 0
+    return moved > 0 and before + moved <= 0
 
 
 def open_shares(state: GatewayState, order: ProposedOrder, side: Side) -> Decimal:

@@ -90,8 +90,7 @@ class FileAnchor:
 
     def append(self, mark: Mark) -> None:
         """Write a mark; a disk that hangs is given up after `patience_s`."""
-        word = "committed" if mark.committed else "prepared"
-        line = f"{word} {mark.head.seq} {mark.head.hash}\n".encode()
+        line = mark_line(mark)
         task = self._worker.run(lambda: _append(self.path, line))
         try:
             task.result(self._patience_s)
@@ -106,7 +105,7 @@ class FileAnchor:
         try:
             with self.path.open("rb") as file:
                 for line in file:
-                    yield from self._parse(line)
+                    yield from parse_mark(line, str(self.path))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -120,19 +119,31 @@ class FileAnchor:
                 file.seek(max(0, size - _TAIL))
                 if size > _TAIL:
                     file.readline()  # half of one
-                return [mark for line in file for mark in self._parse(line)]
+                return [mark for line in file for mark in parse_mark(line, str(self.path))]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise AnchorFailed(f"anchor {self.path}: {error.strerror}") from error
 
-    def _parse(self, line: bytes) -> Iterator[Mark]:
-        if not line.endswith(b"\n"):
-            return
-        found = _LINE.fullmatch(line[:-1].decode("ascii", "replace"))
-        if found is None:
-            raise AnchorFailed(f"anchor {self.path} holds a line that is no mark")
-        yield Mark(Head(int(found[2]), found[3]), found[1] == "committed")
+
+def mark_line(mark: Mark) -> bytes:
+    """Return a mark as a line."""
+    word = "committed" if mark.committed else "prepared"
+    return f"{word} {mark.head.seq} {mark.head.hash}\n".encode()
+
+
+def parse_mark(line: bytes, place: str) -> Iterator[Mark]:
+    """Yield the mark of a line; one that a power failure tore has no end, and is none.
+
+    Raises:
+        AnchorFailed: if the line, found at `place`, is no mark.
+    """
+    if not line.endswith(b"\n"):
+        return
+    found = _LINE.fullmatch(line[:-1].decode("ascii", "replace"))
+    if found is None:
+        raise AnchorFailed(f"anchor {place} holds a line that is no mark")
+    yield Mark(Head(int(found[2]), found[3]), found[1] == "committed")
 
 
 def _append(path: Path, line: bytes) -> None:

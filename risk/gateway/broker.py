@@ -9,6 +9,7 @@ from typing import Protocol
 
 from risk.gateway.records import (
     Account,
+    Activity,
     Asset,
     BrokerClock,
     BrokerOrder,
@@ -105,6 +106,10 @@ class Broker(Protocol):
 
     def fills(self, after: datetime) -> Sequence[Fill]:
         """Return the executions after a time, oldest first."""
+        ...
+
+    def activities(self, after: date) -> Sequence[Activity]:
+        """Return what changed the account beside executions, after a day, oldest first."""
         ...
 
     def cancel(self, broker_id: str) -> None:

@@ -1,10 +1,22 @@
-"""The page that says what the gateway refuses: docs/controls.md, written from the code."""
+"""The page that says what the gateway refuses: docs/controls.md, written from the code.
 
+`python -m risk.gateway.controls > docs/controls.md` writes it again.
+"""
+
+import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
-from risk.gateway.limits import RULES, GatewayLimits
+import yaml
+
+from risk.gateway.limits import RULES, GatewayLimits, limits_from_record
 from risk.gateway.verdict import CONTROLS, Effect, ReasonCode, Scope
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "gateway"
+MANDATES = ("conservative", "balanced", "aggressive")
+_BASE = "balanced"  # what the other files start from
 
 _HEAD = """\
 # Controls
@@ -42,6 +54,11 @@ _LIMITS = """
 _NO_CODE = {40: "no code: a test reads the source for a way around"}
 
 
+def configured() -> dict[str, GatewayLimits]:
+    """Return the limits of every mandate in conf/gateway/."""
+    return {name: _limits_of(name) for name in MANDATES}
+
+
 def page(limits: Mapping[str, GatewayLimits]) -> str:
     """Return docs/controls.md.
 
@@ -62,6 +79,14 @@ def page(limits: Mapping[str, GatewayLimits]) -> str:
             *_limits(limits),
         )
     )
+
+
+def _limits_of(mandate: str) -> GatewayLimits:
+    values: dict[str, Any] = {}
+    for part in (_BASE, mandate):
+        read = yaml.safe_load((CONF / f"{part}.yaml").read_text(encoding="utf-8"))
+        values |= {key: value for key, value in read.items() if key != "defaults"}
+    return limits_from_record(values)
 
 
 def _reasons() -> Iterator[str]:
@@ -85,3 +110,7 @@ def _limits(limits: Mapping[str, GatewayLimits]) -> Iterator[str]:
 
 def _shown(value: Decimal | int) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page(configured()))

@@ -7,12 +7,14 @@ the broker's refusal of a repeated id is the fence.
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum
 
+from risk.gateway.alarms import Alarm, alarm
+from risk.gateway.bookkeeping import book_fill
 from risk.gateway.broker import (
     Broker,
     BrokerError,
@@ -22,6 +24,7 @@ from risk.gateway.broker import (
     Unavailable,
 )
 from risk.gateway.ledger import Ledger
+from risk.gateway.reads import Reads
 from risk.gateway.records import (
     TERMINAL,
     BrokerOrder,
@@ -29,15 +32,15 @@ from risk.gateway.records import (
     Fill,
     OrderRequest,
     OrderState,
-    Side,
 )
-from risk.gateway.stored import StoredOrder
+from risk.gateway.stored import Arrival, StoredOrder
 from risk.gateway.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 LISTED_BACK = timedelta(hours=1)  # clocks differ
 ONE_DAY = timedelta(days=1)
+NEVER_SENT = frozenset({OrderState.intent, OrderState.dropped, OrderState.refused})
 
 
 class Sent(Enum):
@@ -78,26 +81,31 @@ class Courier:
     ) -> None:
         self._broker, self._ledger, self._epoch, self._clock = broker, ledger, epoch, clock
 
-    def send(self, order: StoredOrder) -> Attempt:
+    def send(self, order: StoredOrder, arrival: Arrival) -> Attempt:
         """Send an order that is an intent, or whose outcome is unknown, under its id.
 
         Whoever calls has made sure that it may be sent now; the latch is asked once more, in the
         transaction that puts the order in flight.
 
+        Args:
+            order: as the ledger has it.
+            arrival: what the market is now.
+
         Raises:
             Halted: if the latch is not armed; nothing was sent.
             LedgerFailed, StaleEpoch: if that could not be made durable; nothing was sent.
         """
-        self._move(order, OrderState.in_flight)
+        self._depart(order, arrival)
         request = OrderRequest(
             order.client_order_id, order.symbol, order.side, order.quantity, order.limit_price
         )
+        began = time.monotonic()
         try:
             found = self._broker.submit(request)
         except DuplicateId as error:
             return self._look_up(order, str(error))
         except Unauthorised as error:
-            self._trip(f"the broker does not know the keys any more: {error}")
+            self._trip(Alarm.keys_refused, f"the broker does not know the keys any more: {error}")
             self._move(order, OrderState.unknown, detail=str(error))
             return Attempt(Sent.unknown, None, str(error))
         except Refused as error:
@@ -109,7 +117,7 @@ class Courier:
         except BrokerError as error:
             self._move(order, OrderState.unknown, detail=str(error))
             return Attempt(Sent.unknown, None, str(error))
-        self._adopt(order, found)
+        self._adopt(order, found, ack_ms=round((time.monotonic() - began) * 1000))
         return Attempt(Sent.known, None, found.status.value)
 
     def resolve(self, order: StoredOrder) -> Attempt:
@@ -130,7 +138,7 @@ class Courier:
         if found:
             self._adopt(order, found[0])
             return Attempt(Sent.known, None, found[0].status.value)
-        logger.critical("order %s never appeared at the broker", order.client_order_id)
+        alarm(Alarm.order_lost, f"{order.client_order_id}: {order.side.value} {order.symbol}")
         why = "never found at the broker until after its session: a person should look"
         self._move(order, OrderState.expired, detail=why)
         return Attempt(Sent.known, None, why)
@@ -141,19 +149,49 @@ class Courier:
         if found is not None:
             self._adopt(order, found)
 
-    def book_fills(self, after: datetime) -> tuple[Fill, ...]:
+    def book_fills(self, after: datetime, *, opening: bool = False) -> tuple[Fill, ...]:
         """Book the executions after a time, and return those that were new.
 
+        One of no order of ours trips the latch in the same transaction: whatever happens to this
+        process then, nobody trades on before a person has looked.
+
+        Args:
+            after: UTC.
+            opening: our books begin with this look, and what is found was there before.
+
         Raises:
-            Unavailable: if the broker cannot say.
+            Unavailable: if the broker cannot say; or says what may be of an order that it has and
+                does not show yet, which is nobody's until it does.
         """
         known = {fill.execution_id for fill in self._ledger.fills(after - ONE_DAY)}
         fills = [fill for fill in self._broker.fills(after) if fill.execution_id not in known]
         if not fills:
             return ()
         fills = self._named(fills, after)
+        if early := [fill for fill in fills if self._may_be_ours(fill)]:
+            raise Unavailable(f"fills: {seen_fills(early)} of an order that is not shown")
         with self._ledger.writing(self._epoch) as writer:
-            return tuple(fill for fill in fills if _booked(writer, fill))
+            new = tuple(fill for fill in fills if book_fill(writer, fill))
+            for fill in new:
+                self._wake(writer, fill)
+            if strange := [fill for fill in new if not opening and not is_explained(writer, fill)]:
+                reason = f"executions that no decision explains: {seen_fills(strange)}"
+                writer.set_latch(False, reason, "gateway", self._clock())
+        return new
+
+    def _wake(self, writer: Writer, fill: Fill) -> None:
+        """Follow an order of ours that was filled and that we never sent: a second gateway did."""
+        known = fill.client_order_id
+        order = None if known is None else writer.order(known)
+        if order is not None and order.state in NEVER_SENT:
+            alarm(Alarm.strange_order, f"{known} is filled, and {order.state.value} here")
+            writer.set_order(
+                order.client_order_id,
+                OrderState.working,
+                at=self._clock(),
+                broker_id=fill.broker_id,
+                detail="filled, though it was never sent from here",
+            )
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:
         """Add our ids to executions of which the broker says only its own order id."""
@@ -167,6 +205,14 @@ class Courier:
             else replace(fill, client_order_id=ids.get(fill.broker_id))
             for fill in fills
         ]
+
+    def _may_be_ours(self, fill: Fill) -> bool:
+        """Return whether an execution of no shown order fits one of ours whose outcome is open."""
+        return fill.client_order_id is None and any(
+            (order.broker_id, order.symbol, order.side) == (None, fill.symbol, fill.side)
+            and fill.quantity <= order.quantity
+            for order in self._ledger.orders(states=(OrderState.in_flight, OrderState.unknown))
+        )
 
     def cancel(self, order: StoredOrder) -> None:
         """Ask for the end of an order that the broker has; what becomes of it is seen later."""
@@ -208,15 +254,28 @@ class Courier:
     def _find(self, order: StoredOrder) -> BrokerOrder | None:
         return self._broker.order(order.client_order_id)
 
-    def _adopt(self, order: StoredOrder, found: BrokerOrder) -> None:
+    def _depart(self, order: StoredOrder, arrival: Arrival) -> None:
+        """Put an order in flight, and keep what the market is: that of the attempt that counts.
+
+        The first attempt whose outcome is unknown may have been the one; what comes after it is
+        the same order again.
+        """
+        with self._ledger.writing(self._epoch) as writer:
+            writer.set_order(order.client_order_id, OrderState.in_flight, at=arrival.at)
+            if order.state is OrderState.intent:
+                writer.set_arrival(arrival)
+
+    def _adopt(self, order: StoredOrder, found: BrokerOrder, ack_ms: int | None = None) -> None:
         """Take the broker's truth, also where it is not what we asked for."""
         if not _is_ours(order, found):
-            self._trip(f"order {order.client_order_id} is another one at the broker: {found}")
+            what = f"order {order.client_order_id} is another one at the broker: {found}"
+            self._trip(Alarm.strange_order, what)
         state = state_of(found)
         with self._ledger.writing(self._epoch) as writer:
             now = writer.order(order.client_order_id)
             if now is not None and now.state in TERMINAL and now.state is state:
                 return
+            writer.set_accepted(order.client_order_id, found.submitted_at, ack_ms)
             writer.set_order(
                 order.client_order_id,
                 state,
@@ -229,8 +288,8 @@ class Courier:
         with self._ledger.writing(self._epoch) as writer:
             writer.set_order(order.client_order_id, state, at=self._clock(), detail=detail)
 
-    def _trip(self, reason: str) -> None:
-        logger.critical("%s", reason)
+    def _trip(self, kind: Alarm, reason: str) -> None:
+        alarm(kind, reason)
         self._ledger.trip(reason, "gateway", self._clock())
 
 
@@ -253,12 +312,11 @@ def _is_ours(order: StoredOrder, found: BrokerOrder) -> bool:
     return asked == has
 
 
-def _booked(writer: Writer, fill: Fill) -> bool:
-    """Book one execution on its order and on the positions; False if it was known."""
-    new = writer.add_fill(fill)
-    if new:
-        held = writer.positions()
-        signed = fill.quantity if fill.side is Side.buy else -fill.quantity
-        held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + signed
-        writer.set_positions(held)
-    return new
+def is_explained(reads: Reads, fill: Fill) -> bool:
+    """Return whether an execution is one of an order of ours."""
+    return fill.client_order_id is not None and reads.order(fill.client_order_id) is not None
+
+
+def seen_fills(fills: Sequence[Fill]) -> str:
+    """Return executions in words."""
+    return ", ".join(f"{one.side.value} {one.quantity} {one.symbol}" for one in fills)

@@ -6,11 +6,12 @@ from sqlalchemy import Connection, Executable, Table, insert, update
 
 from risk.gateway import schema
 from risk.gateway.audit import Head, link
-from risk.gateway.reads import Found, Reads
+from risk.gateway.reads import Found, rows_of
 from risk.gateway.rows import Row, words
+from risk.gateway.strategy_reads import StrategyReads
 
 
-class Journal(Reads):
+class Journal(StrategyReads):
     """One transaction: its changes, their records, and the questions as it sees them.
 
     Args:
@@ -34,7 +35,7 @@ class Journal(Reads):
         self._limits_version = 0 if limits is None else limits.version
 
     def _rows(self, statement: Executable) -> list[Found]:
-        return [dict(row) for row in self._connection.execute(statement).mappings()]
+        return rows_of(self._connection.execute(statement))
 
     def flush(self) -> None:
         """Write the records; the ledger calls it as the last thing of a transaction."""

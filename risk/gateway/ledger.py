@@ -19,8 +19,9 @@ from market.code_version import commit
 from market.errors import InputError
 from risk.gateway import schema
 from risk.gateway.audit import START, Anchor, AnchorFailed, Head, Mark
-from risk.gateway.reads import Found, Reads
+from risk.gateway.reads import Found, Reads, rows_of
 from risk.gateway.storage import PATIENCE_S, LedgerFailed, StaleEpoch, Storage
+from risk.gateway.strategy_reads import StrategyReads
 from risk.gateway.writer import Writer
 
 _MIGRATION_LOCK = 0x7E2C37  # an advisory lock of PostgreSQL: any number that nobody else uses
@@ -28,7 +29,7 @@ _MIGRATION_LOCK = 0x7E2C37  # an advisory lock of PostgreSQL: any number that no
 code_version = cache(commit)  # asked of git, which takes longer than a transaction
 
 
-class Ledger(Reads):
+class Ledger(StrategyReads):
     """A ledger and its anchor.
 
     Args:
@@ -74,9 +75,8 @@ class Ledger(Reads):
         with self._storage.failing_closed(), self._storage.writer.begin() as connection:
             if self._storage.path is None:
                 connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            config = _alembic(connection)
-            self._refuse_newer(config, connection)
-            command.upgrade(config, "head")
+            if self._revision(connection) != _revisions()[0]:
+                command.upgrade(_alembic(connection), "head")
 
     def acquire(self, owner: str) -> int:
         """Take the ledger over, and return the new epoch; the latch is not armed afterwards.
@@ -128,6 +128,16 @@ class Ledger(Reads):
             yield connection
 
     @contextmanager
+    def at_once(self) -> Iterator[Reads]:
+        """Give the questions as one state of the ledger answers them all.
+
+        Raises:
+            LedgerFailed: if the database fails.
+        """
+        with self._storage.reading() as connection:
+            yield _Snapshot(connection)
+
+    @contextmanager
     def _transaction(self, epoch: int | None) -> Iterator[Writer]:
         if not self._turn.acquire(timeout=PATIENCE_S):
             raise LedgerFailed(f"{self.place} is locked by another thread")
@@ -172,20 +182,21 @@ class Ledger(Reads):
             raise LedgerFailed(str(error)) from error
 
     def _rows(self, statement: Executable) -> list[Found]:
-        with self._storage.reading() as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+        with self.at_once() as reads:
+            return reads._rows(statement)
 
     def _fence(self, reads: Reads) -> int:
         row = reads._first(select(schema.fence.c.epoch))
         return 0 if row is None else int(row["epoch"])
 
-    def _refuse_newer(self, config: Config, connection: Connection) -> None:
+    def _revision(self, connection: Connection) -> str | None:
+        """Return the revision of the tables, None of none; one that is newer is refused."""
         found = MigrationContext.configure(connection).get_current_revision()
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if found is not None and found not in known:
+        if found is not None and found not in _revisions():
             raise InputError(
                 f"{self.place} was written by a newer version (schema {found}); update this program"
             )
+        return found
 
     def _lock_file(self) -> None:
         """Hold a lock beside an SQLite file for as long as this process lives."""
@@ -236,7 +247,28 @@ class Ledger(Reads):
             raise LedgerFailed(f"{self.place} ends with a record that its anchor never heard of")
 
 
-def _alembic(connection: Connection) -> Config:
+class _Snapshot(Reads):
+    """The questions within one transaction.
+
+    Args:
+        connection: of it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _rows(self, statement: Executable) -> list[Found]:
+        return rows_of(self._connection.execute(statement))
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """Return the revisions that this version knows, the newest first."""
+    script = ScriptDirectory.from_config(_alembic(None))
+    return tuple(found.revision for found in script.walk_revisions())
+
+
+def _alembic(connection: Connection | None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")

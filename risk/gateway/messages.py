@@ -11,12 +11,13 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from risk.access.errors import NotAnswered, Reason
-from risk.access.strict import SYMBOL, AccountId, Money, Session, Strict, Symbol, plain
+from risk.access.strict import SYMBOL, WHOLE, AccountId, Money, Session, Strict, Symbol, plain
 from risk.gateway.canonical import canonical
-from risk.gateway.engine import Answer, Mode
+from risk.gateway.engine import Mode
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.records import Decision
 
@@ -49,11 +50,14 @@ Time = Annotated[
     datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Words = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_without_blanks)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME = r"^[A-Za-z0-9._-]{1,64}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Weights = Annotated[
     dict[Symbol, Money],
     Field(max_length=MAX_NAMES, json_schema_extra={"propertyNames": {"pattern": SYMBOL}}),
 ]
+Pair = Annotated[tuple[str, ...], Field(min_length=2, max_length=2)]
+_NAMED: JsonDict = {"propertyNames": {"pattern": NAME}}
 Json = dict[str, Any]  # of bounded size and depth, by the guard; nothing reads it
 
 
@@ -82,7 +86,7 @@ class Allocation(Strict):
     supersedes: Sha256 | None
     model: Model
     weights: Weights
-    agents: Annotated[dict[Name, Agent], Field(max_length=MAX_AGENTS)]
+    agents: Annotated[dict[Name, Agent], Field(max_length=MAX_AGENTS, json_schema_extra=_NAMED)]
     market: Json
     diagnostics: Json
 
@@ -110,48 +114,25 @@ class ArmRequest(Strict):
     """
 
     account: AccountId
-    latch: Annotated[int, Field(ge=0, lt=1 << 62)]
+    latch: Annotated[int, Field(ge=0, lt=1 << 62), WHOLE]
+
+
+class AcceptRequest(Strict):
+    """The wish of a person that the broker's shares and cash are taken for ours.
+
+    Args:
+        account: the account's id, typed.
+        reason: in words.
+    """
+
+    account: AccountId
+    reason: Words
 
 
 class LimitsRequest(Strict):
     """New limits, all of them, as `GET /v1/limits` shows them."""
 
-    limits: dict[Name, str | int]
-
-
-class OrderAnswer(Strict):
-    """One order and how far it has come."""
-
-    client_order_id: str
-    symbol: str
-    side: str
-    quantity: str
-    limit_price: str | None
-    reference_price: str  # what it was planned at
-    state: str
-    filled: str
-    average_price: str | None
-    detail: str | None
-
-
-class CarriedAnswer(Strict):
-    """What today's limits leave for the next session."""
-
-    symbol: str
-    side: str
-    notional: str
-    reason: str
-
-
-class DecisionAnswer(Strict):
-    """What came of a decision so far."""
-
-    decision_id: Sha256
-    state: str
-    reasons: list[str]
-    violations: list[dict[str, str]] | None  # None where it was judged before
-    orders: list[OrderAnswer]
-    carried: list[CarriedAnswer]
+    limits: Annotated[dict[Name, str | int], Field(json_schema_extra=_NAMED)]
 
 
 class LatchAnswer(Strict):
@@ -189,8 +170,9 @@ class ReconcileAnswer(Strict):
 
     at: datetime
     clean: bool
-    drifted: dict[str, tuple[str, str]]  # shares by our fills, shares at the broker
+    drifted: dict[str, Pair]  # shares by our books, shares at the broker
     foreign: list[str]
+    cash: Pair | None  # by our books, at the broker
 
 
 class LimitsAnswer(Strict):
@@ -241,41 +223,6 @@ def to_decision(request: DecisionRequest, limits: GatewayLimits) -> Decision:
     )
 
 
-def to_answer(answer: Answer) -> DecisionAnswer:
-    """Return what is said of a decision."""
-    verdict = answer.verdict
-    return DecisionAnswer(
-        decision_id=answer.decision_id,
-        state=answer.state.value,
-        reasons=list(answer.reasons),
-        violations=None if verdict is None else [one.record() for one in verdict.violations],
-        orders=[
-            OrderAnswer(
-                client_order_id=order.client_order_id,
-                symbol=order.symbol,
-                side=order.side.value,
-                quantity=plain(order.quantity),
-                limit_price=_text(order.limit_price),
-                reference_price=plain(order.reference_price),
-                state=order.state.value,
-                filled=plain(order.filled),
-                average_price=_text(order.average_price),
-                detail=order.detail,
-            )
-            for order in answer.orders
-        ],
-        carried=[
-            CarriedAnswer(
-                symbol=one.symbol,
-                side=one.side.value,
-                notional=plain(one.notional),
-                reason=one.reason,
-            )
-            for one in answer.carried
-        ],
-    )
-
-
 def _invested(weights: Mapping[str, Decimal]) -> dict[str, Decimal]:
     """Return the weights of names; one of 0 says no more than one that is missing."""
     return {name: weight for name, weight in weights.items() if name != CASH and weight != 0}
@@ -304,7 +251,3 @@ def _body(request: DecisionRequest) -> str:
 
 def _plain(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, str]:
     return {name: plain(amount) for name, amount in amounts if amount != 0}
-
-
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else plain(value)

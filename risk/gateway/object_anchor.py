@@ -12,19 +12,22 @@ import fsspec
 
 from market.errors import InputError
 from risk.gateway.audit import Anchor, AnchorFailed, FileAnchor, Head, Mark, Worker
+from risk.gateway.http_anchor import HttpAnchor
 
 _NAME = re.compile(r"(\d{18})-([0-9a-f]{64})-(prepared|committed)")
 _SHELF = 10_000  # records whose marks share a folder
 
 
 def open_anchor(place: str) -> Anchor:
-    """Return the anchor of a path, or of an address with a scheme that fsspec knows.
+    """Return the anchor of a path, of an HTTP address, or of one with a scheme that fsspec knows.
 
     Raises:
         InputError: if nothing knows the scheme.
     """
     if not place:
         raise InputError("the anchor of the ledger needs a place")
+    if place.startswith(("http://", "https://")):
+        return HttpAnchor(place)
     return ObjectAnchor(place) if "://" in place else FileAnchor(Path(place))
 
 

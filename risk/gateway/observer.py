@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Protocol, TypeVar
 
 from risk.gateway.broker import Broker, BrokerError
+from risk.gateway.known_assets import KnownAssets
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.permit import HaltFile, Permit
 from risk.gateway.records import (
     TERMINAL,
     Account,
-    Asset,
     BrokerClock,
+    BrokerOrder,
     Decision,
     OrderState,
     Quote,
@@ -28,15 +28,12 @@ from risk.gateway.records import (
     Side,
 )
 from risk.gateway.state import GatewayState, NameDay, NameFacts, OpenOrder
-from risk.gateway.stored import DecisionState, StoredAccount, StoredOrder
+from risk.gateway.stored import StoredAccount, StoredOrder
+from risk.gateway.totals import read_totals
 
 logger = logging.getLogger(__name__)
 
-SENT = frozenset(OrderState) - {OrderState.intent, OrderState.dropped}
-FOLLOWED = frozenset({DecisionState.accepted, DecisionState.done})
-DRY_RUN = "dry_run"
-READS_KEPT = 10
-WEEK_DAYS = 10  # that are looked back for the last decision, holidays included
+UNSENT = (OrderState.intent, OrderState.dropped)
 Value = TypeVar("Value")
 
 
@@ -68,13 +65,11 @@ class Permissions:
         allowed: names that may be traded.
         restricted: names that may not, whoever allows them.
         models: sha256 of the artefacts that may be followed.
-        ramp: share of NAV that the policy may have invested, in (0, 1].
     """
 
     allowed: frozenset[str]
     restricted: frozenset[str]
     models: frozenset[str]
-    ramp: Decimal
 
 
 @dataclass(slots=True)
@@ -132,12 +127,14 @@ class Observer:
         self._permit, self._halt_file, self._permissions = permit, halt_file, permissions
         self.memory = memory
         self._clock, self._own_clock = clock, own_clock
+        self._assets = KnownAssets(broker)
 
     def look(
         self,
         limits: GatewayLimits,
         decision: Decision | None = None,
         received_at: datetime | None = None,
+        sending: str | None = None,
     ) -> GatewayState:
         """Return what is known now.
 
@@ -145,6 +142,7 @@ class Observer:
             limits: in force.
             decision: whose names are looked at, beside those that are held or have open orders.
             received_at: when it came in.
+            sending: the name of an order that is about to be sent, whose asset is asked for anew.
 
         Raises:
             LedgerFailed: if the ledger cannot be read: nothing can be judged without it.
@@ -154,36 +152,25 @@ class Observer:
         positions = _known(self._broker.positions, "positions")
         broker_open = _known(self._broker.open_orders, "open orders")
         now = self._clock()
-        orders = self._ledger.recent_orders(now)
-        sent = [order for order in orders if order.state in SENT]
-        open_orders = None
-        if broker_open is not None:
-            seen = {found.client_order_id for found in broker_open}
-            open_orders = tuple(OpenOrder.of(found) for found in broker_open) + tuple(
-                _worst(order)
-                for order in sent
-                if order.state not in TERMINAL and order.client_order_id not in seen
-            )
+        hours, previous = self._market.hours(now), self._market.previous(now)
+        session = now.date() if hours is None else hours.session
+        decision_id = None if decision is None else decision.id
+        totals = read_totals(self._ledger, now, session, decision_id)
+        sent = [order for order in totals.orders if order.state not in UNSENT]
+        open_orders = None if broker_open is None else _open(broker_open, sent)
         named = set(positions or ()) | {order.symbol for order in open_orders or ()}
         symbols = sorted(named | set(decision.weights if decision is not None else ()))
-        hours = self._market.hours(now)
-        session = now.date() if hours is None else hours.session
-        previous = self._market.previous(now)
-        today = [order for order in sent if _in(order, hours)]
-        stored = None if decision is None else self._ledger.decision(decision.id)
-        snapshots = self._ledger.accounts(READS_KEPT)
-        peak = [] if not snapshots else [snapshots[0].peak_equity]
-        latch = self._ledger.latch()
+        peak = [] if not totals.accounts else [totals.accounts[0].peak_equity]
         return GatewayState(
             now=now,
             account=account,
             account_at=None if account is None else now,
             positions=positions,
-            ledger_positions=self._ledger.positions(),
+            ledger_positions=totals.positions,
             open_orders=open_orders,
             quotes=_known(lambda: self._broker.quotes(symbols), "quotes") or {},
             second=self._market.quotes(symbols, now),
-            assets=self._assets(symbols),
+            assets=self._assets.of(symbols, now, sending),
             facts=self._market.facts(symbols, now),
             allowed=self._permissions.allowed,
             restricted=self._permissions.restricted,
@@ -193,7 +180,7 @@ class Observer:
             previous_session=None if previous is None else previous[0],
             previous_close=None if previous is None else previous[1],
             skew_s=self._skew(clock),
-            armed=latch.armed,
+            armed=self._ledger.latch().armed,
             permit_left_s=Decimal(repr(self._permit.left_s(self._epoch))),
             halted=self._halt_file.halted(),
             reducing=False,
@@ -203,42 +190,43 @@ class Observer:
             reconciled_at=self.memory.reconciled_at,
             drifted=self.memory.drifted,
             foreign=self.memory.foreign,
-            failures=self._failures(session),
-            unknown_orders=sum(order.state is OrderState.unknown for order in orders),
+            failures=totals.failures,
+            unknown_orders=sum(order.state is OrderState.unknown for order in totals.orders),
             used_ids=frozenset(
-                order.client_order_id for order in orders if order.state is not OrderState.intent
+                order.client_order_id
+                for order in totals.orders
+                if order.state is not OrderState.intent
             ),
             counted=frozenset(
                 order.client_order_id
-                for order in orders
+                for order in totals.orders
                 if order.state is not OrderState.dropped and _in(order, hours)
             ),
-            day=self._ledger.day(session),
-            week_notional=self._ledger.week_notional(session),
-            name_day=_name_day(today),
-            parents=_parents(orders),
+            day=totals.day,
+            week_notional=totals.week_notional,
+            name_day=_name_day(order for order in sent if _in(order, hours)),
+            parents=_parents(totals.orders),
             messages_second=self._messages(now, 1.0),
             messages_minute=self._messages(now, 60.0),
-            equity_reads=_reads(snapshots, account),
+            equity_reads=_reads(totals.accounts, account),
             peak_equity=max([*peak, account.equity]) if account is not None else None,
             models=self._permissions.models,
-            last_weights=self._last_weights(session),
-            recorded_body=None if stored is None else stored.decision.body_sha256,
+            last_weights=totals.last_weights,
+            recorded_body=(
+                None if totals.decision is None else totals.decision.decision.body_sha256
+            ),
             received_at=received_at,
-            ramp=self._permissions.ramp,
+            ramp=Decimal(1),  # the strategist lowers it for a young policy
         )
 
     def hours(self, at: datetime) -> SessionHours | None:
         """Return the session that the calendar has on the day of a time."""
         return self._market.hours(at)
 
-    def _assets(self, symbols: Iterable[str]) -> dict[str, Asset]:
-        found = {}
-        for symbol in symbols:
-            asset = _known(partial(self._broker.asset, symbol), f"asset {symbol}")
-            if asset is not None:
-                found[symbol] = asset
-        return found
+    def previous(self, at: datetime) -> date | None:
+        """Return the last session that was completed at a time."""
+        found = self._market.previous(at)
+        return None if found is None else found[0]
 
     def _skew(self, clock: BrokerClock | None) -> Decimal | None:
         if clock is None:
@@ -251,28 +239,6 @@ class Observer:
         since = now - timedelta(seconds=seconds)
         return sum(at > since for at in self.memory.messages)
 
-    def _failures(self, session: date) -> int:
-        """Return the refused or failed decisions in a row since the latch was last changed."""
-        since = self._ledger.latch().at
-        count = 0
-        for stored in reversed(self._ledger.decisions(session)):
-            if since is not None and stored.received_at <= since:
-                break
-            if stored.mode == DRY_RUN:  # nobody wanted anything of it
-                continue
-            if stored.state not in (DecisionState.refused, DecisionState.failed):
-                break
-            count += 1
-        return count
-
-    def _last_weights(self, session: date) -> Mapping[str, Decimal]:
-        """Return the weights of the last decision that was accepted; empty before the first."""
-        for back in range(WEEK_DAYS):
-            for stored in reversed(self._ledger.decisions(session - timedelta(days=back))):
-                if stored.state in FOLLOWED:
-                    return stored.decision.weights
-        return {}
-
 
 def _known(read: Callable[[], Value], what: str) -> Value | None:
     """Return what a broker says, or None where it does not say it."""
@@ -281,6 +247,17 @@ def _known(read: Callable[[], Value], what: str) -> Value | None:
     except BrokerError as error:
         logger.warning("%s not known: %s", what, error)
         return None
+
+
+def _open(found: Sequence[BrokerOrder], sent: Iterable[StoredOrder]) -> tuple[OpenOrder, ...]:
+    """Return what may still fill: at the broker, or sent and not shown there."""
+    seen = {order.client_order_id for order in found}
+    hidden = (
+        _worst(order)
+        for order in sent
+        if order.state not in TERMINAL and order.client_order_id not in seen
+    )
+    return (*map(OpenOrder.of, found), *hidden)
 
 
 def _worst(order: StoredOrder) -> OpenOrder:

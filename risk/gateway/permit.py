@@ -19,11 +19,11 @@ from redis.retry import Retry
 from market.errors import InputError
 from risk.gateway.durable import settle
 from risk.gateway.ledger import Ledger
+from risk.gateway.settings import LONGEST_MS
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import PermitRow
 
 PATIENCE_S = 0.25
-LONGEST_MS = 600_000
 _NS_PER_MS = 1_000_000
 # Counts on while the machine sleeps, where the system has such a clock.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

@@ -15,18 +15,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from market.errors import InputError
-from risk.gateway.audit import FileAnchor
+from risk.gateway.alarms import Alarm, AlertSettings, Webhook, alarm, connect, disconnect
 from risk.gateway.broker import Broker, BrokerError
-from risk.gateway.engine import Gateway, keep_limits
+from risk.gateway.engine import Gateway
 from risk.gateway.execution import ExecutionSettings
+from risk.gateway.front import Refused
 from risk.gateway.latch import arm_paper
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record, loosened, tightest
+from risk.gateway.limits_in_force import keep_limits
+from risk.gateway.market_days import MarketDays
+from risk.gateway.object_anchor import open_anchor
 from risk.gateway.observer import MarketSource, Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile, LedgerPermit, Permit, RedisPermit
 from risk.gateway.records import Account
 from risk.gateway.settings import ClockKind, ControlSettings, PermitKind, ServiceSettings
+from risk.gateway.signing import load_persons
 from risk.gateway.storage import LedgerFailed, StaleEpoch
+from risk.gateway.strategist import Strategist
+from risk.gateway.strategy import StrategyRules
 from risk.gateway.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
@@ -47,6 +54,9 @@ class Parts:
         execution: how orders are placed.
         market: the second source.
         names: of the market.
+        strategy: the rules on every target.
+        days: the states of the market, for them.
+        alerts: where alarms are sent.
     """
 
     broker: Broker
@@ -56,6 +66,9 @@ class Parts:
     execution: ExecutionSettings
     market: MarketSource
     names: frozenset[str]
+    strategy: StrategyRules
+    days: MarketDays
+    alerts: AlertSettings
 
 
 class BrokerTime:
@@ -70,18 +83,22 @@ class BrokerTime:
         self._last = broker.clock().now, time.monotonic()
 
     def __call__(self) -> datetime:
-        """Return it, UTC."""
+        """Return it, UTC; while the broker does not tell, what has passed since it last did."""
+        now, read = self._last
         try:
             self._last = self._broker.clock().now, time.monotonic()
         except BrokerError:
-            now, read = self._last
             return now + timedelta(seconds=time.monotonic() - read)
         return self._last[0]
 
 
 def open_ledger(control: ControlSettings) -> Ledger:
-    """Return the account's ledger; nothing is read yet."""
-    return Ledger(control.ledger, FileAnchor(Path(control.anchor)))
+    """Return the account's ledger; nothing is read yet.
+
+    Raises:
+        InputError: if ledger or anchor have an address of an unknown kind.
+    """
+    return Ledger(control.ledger, open_anchor(control.anchor))
 
 
 def permit_of(control: ControlSettings, ledger: Ledger, account: str) -> Permit:
@@ -117,7 +134,7 @@ def permissions_of(parts: Parts) -> Permissions:
     if unknown := sorted(allowed - parts.names):
         raise InputError(f"service.allowed: the market has no {unknown[0]}")
     models = frozenset(service.models)
-    return Permissions(allowed, frozenset(service.restricted), models, service.ramp)
+    return Permissions(allowed, frozenset(service.restricted), models)
 
 
 def supervisor_of(parts: Parts) -> Supervisor:
@@ -156,8 +173,10 @@ class Running:
         self._looked_at = float("-inf")
         self._thread = threading.Thread(target=self._go_on, name="gateway", daemon=True)
         self.memory = Memory()
+        self.refused = Refused()
         self.halt_file = HaltFile(Path(parts.control.halt_file))
         self.ended: str | None = None  # why it gave up for good
+        self._webhook: Webhook | None = None
 
     def start(self) -> None:
         """Take the ledger over, learn what happened meanwhile, and go on from there.
@@ -167,6 +186,8 @@ class Running:
             BrokerError, LedgerFailed: if the broker or the ledger cannot be used.
         """
         parts = self._parts
+        persons = load_persons(parts.service.persons)
+        self._webhook = connect(parts.alerts, f"gateway on {socket.gethostname()}")
         parts.broker.self_test()
         account = parts.broker.account()
         self.clock = clock_of(parts.service.clock, parts.broker, account)
@@ -194,6 +215,10 @@ class Running:
             self._limits(),
             parts.execution,
             self.clock,
+            Strategist(
+                self.ledger, self.epoch, parts.broker, parts.strategy, parts.days, self.clock
+            ),
+            persons,
         )
         self.gateway.recover()
         if parts.service.auto_arm:
@@ -206,6 +231,7 @@ class Running:
         self._stopping.set()
         self._thread.join(PATIENCE_S)
         self.ledger.close()
+        disconnect(self._webhook)
 
     def kill(self, reason: str, actor: str) -> None:
         """Stop: by the latch and the broker, and by the HALT file where the ledger fails.
@@ -254,15 +280,17 @@ class Running:
         while not self._stopping.wait(self._parts.service.interval_s):
             try:
                 self.gateway.step()
+                self.refused.write(self.ledger, self.epoch, self.clock)
             except StaleEpoch as error:
-                logger.critical("%s", error)
+                alarm(Alarm.replaced, str(error))
                 self.ended = str(error)
                 return
             except LedgerFailed as error:
-                logger.critical("%s", error)
+                alarm(Alarm.ledger_failed, str(error))
                 self.memory.ledger_writable = False
-            except Exception:  # one of the two places that catch all: it stops trading
+            except Exception as error:  # one of the two places that catch all: it stops trading
                 logger.exception("the gateway failed")
+                alarm(Alarm.failed, type(error).__name__)
                 self._trip()
             else:
                 self.memory.ledger_writable = True
@@ -273,7 +301,7 @@ class Running:
             if self.ledger.latch().armed:
                 self.kill("the gateway failed; its log says why", "gateway")
         except LedgerFailed as error:
-            logger.critical("%s", error)
+            alarm(Alarm.ledger_failed, str(error))
             self.memory.ledger_writable = False
 
 

@@ -5,15 +5,17 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Select, select
+from sqlalchemy import CursorResult, Executable, Select, func, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from risk.gateway import schema
 from risk.gateway.canonical import moment
-from risk.gateway.records import Fill, OrderState
+from risk.gateway.records import Activity, Fill, OrderState
 from risk.gateway.rows import (
     NEVER,
     to_account,
+    to_activity,
+    to_arrival,
     to_decision,
     to_fill,
     to_latch,
@@ -25,7 +27,7 @@ from risk.gateway.rows import (
 )
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import (
-    DayTotals,
+    Arrival,
     DecisionState,
     Latch,
     Performance,
@@ -38,7 +40,6 @@ from risk.gateway.stored import (
 )
 
 _NOTHING = Decimal(0)
-_WEEK = timedelta(days=6)
 
 
 T = TypeVar("T")
@@ -46,6 +47,12 @@ Found = dict[str, Any]  # a row as the database gives it
 
 
 RECENT = timedelta(days=8)
+
+
+def rows_of(result: CursorResult[Any]) -> list[Found]:
+    """Return the rows of a result by the names of their columns."""
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 class Reads:
@@ -82,8 +89,18 @@ class Reads:
 
     def decisions(self, session: date) -> list[StoredDecision]:
         """Return the decisions that were received in a session, oldest first."""
+        return self.decisions_between(session, session)
+
+    def decisions_between(self, first: date, last: date) -> list[StoredDecision]:
+        """Return the decisions that were received in the sessions [first, last], oldest first."""
         table = schema.decisions
-        asked = select(table).where(table.c.session == session.isoformat())
+        asked = select(table).where(_between(table.c.session, first, last))
+        return self._all(to_decision, asked.order_by(table.c.received_at))
+
+    def accepted(self) -> list[StoredDecision]:
+        """Return the decisions whose orders have not all ended, of any age, oldest first."""
+        table = schema.decisions
+        asked = select(table).where(table.c.state == DecisionState.accepted.value)
         return self._all(to_decision, asked.order_by(table.c.received_at))
 
     def order(self, client_order_id: str) -> StoredOrder | None:
@@ -108,6 +125,12 @@ class Reads:
         session = schema.orders.c.session
         return self._orders(select(schema.orders).where(_between(session, first, last)))
 
+    def last_session(self) -> date | None:
+        """Return the last session in which an order was created."""
+        found = self._first(select(func.max(schema.orders.c.session).label("session")))
+        last = None if found is None else found["session"]
+        return None if last is None else date.fromisoformat(last)
+
     def recent_orders(self, now: datetime) -> list[StoredOrder]:
         """Return the orders of the last eight days, oldest first: all that can matter today.
 
@@ -116,10 +139,29 @@ class Reads:
         """
         return self.orders_between(now.date() - RECENT, now.date() + timedelta(days=1))
 
+    def recent_ids(self, now: datetime) -> set[str]:
+        """Return the ids of the recent orders."""
+        table = schema.orders
+        first, last = now.date() - RECENT, now.date() + timedelta(days=1)
+        asked = select(table.c.client_order_id).where(_between(table.c.session, first, last))
+        return {row["client_order_id"] for row in self._rows(asked)}
+
     def _orders(self, asked: Select[Any]) -> list[StoredOrder]:
         table = schema.orders
         ordered = asked.order_by(table.c.created_at, table.c.client_order_id)
         return self._all(to_order, ordered)
+
+    def arrivals(self, client_order_ids: Iterable[str]) -> dict[str, Arrival]:
+        """Return what the market was as orders were sent, by their ids; unsent ones are missing."""
+        table = schema.arrivals
+        asked = select(table).where(table.c.client_order_id.in_(list(client_order_ids)))
+        return {found.client_order_id: found for found in self._all(to_arrival, asked)}
+
+    def fills_of(self, client_order_ids: Iterable[str]) -> list[Fill]:
+        """Return the fills of orders, oldest first."""
+        table = schema.fills
+        asked = select(table).where(table.c.client_order_id.in_(list(client_order_ids)))
+        return self._all(to_fill, asked.order_by(table.c.at, table.c.execution_id))
 
     def fills(self, after: datetime | None = None) -> list[Fill]:
         """Return the fills after a time, oldest first."""
@@ -133,6 +175,17 @@ class Reads:
         """Return signed shares by symbol; a name that is not held is missing."""
         table = schema.positions
         return dict(self._all(to_position, select(table).order_by(table.c.symbol)))
+
+    def cash(self) -> Decimal | None:
+        """Return the cash as fills and activities explain it; None before the first comparison."""
+        row = self._first(select(schema.cash.c.amount))
+        return None if row is None else Decimal(row["amount"])
+
+    def activities(self, after: date) -> list[Activity]:
+        """Return what changed the account beside fills, after a day, oldest first."""
+        table = schema.activities
+        asked = select(table).where(table.c.day > after.isoformat())
+        return self._all(to_activity, asked.order_by(table.c.day, table.c.id))
 
     def last_account(self) -> StoredAccount | None:
         """Return the last snapshot of the account."""
@@ -178,6 +231,12 @@ class Reads:
         asked = select(table).where(table.c.session == session.isoformat()).order_by(table.c.id)
         return self._all(to_rebalance, asked)
 
+    def rebalance_of(self, decision_id: str) -> Rebalance | None:
+        """Return the entry of the rebalancing log that was made with a decision."""
+        table = schema.rebalances
+        asked = select(table).where(table.c.decision_id == decision_id).order_by(table.c.id)
+        return self._one(to_rebalance, asked.limit(1))
+
     def regime(self, day: date) -> str | None:
         """Return the market's regime of a day."""
         table = schema.regimes
@@ -190,27 +249,6 @@ class Reads:
         asked = select(table).where(table.c.strategy == strategy).order_by(table.c.day)
         return self._all(to_performance, asked)
 
-    def day(self, session: date) -> DayTotals:
-        """Return what a session has seen."""
-        orders = [
-            order
-            for order in self.orders_between(session, session)
-            if order.state is not OrderState.dropped
-        ]
-        parents = {(order.decision_id, order.symbol, order.side) for order in orders}
-        bad = {DecisionState.refused, DecisionState.failed}
-        return DayTotals(
-            orders=len(parents),
-            slices=len(orders),
-            notional=sum(map(traded_notional, orders), _NOTHING),
-            refused_decisions=sum(found.state in bad for found in self.decisions(session)),
-        )
-
-    def week_notional(self, session: date) -> Decimal:
-        """Return the notional of `day` over the seven days that end with a session."""
-        orders = self.orders_between(session - _WEEK, session)
-        return sum(map(traded_notional, orders), _NOTHING)
-
 
 def traded_notional(order: StoredOrder) -> Decimal:
     """Return what an order has traded, or may still trade: account currency, >= 0.
@@ -219,10 +257,10 @@ def traded_notional(order: StoredOrder) -> Decimal:
     counts.
     """
     price = order.limit_price if order.limit_price is not None else order.reference_price
-    if order.state in {OrderState.dropped, OrderState.refused}:
+    if order.state in (OrderState.dropped, OrderState.refused):
         return _NOTHING
     paid = order.average_price if order.average_price is not None else price
-    if order.state in {OrderState.cancelled, OrderState.expired}:
+    if order.state in (OrderState.cancelled, OrderState.expired):
         return order.filled * paid
     if order.state is OrderState.partly_done:
         return order.filled * paid if order.filled else order.quantity * price

@@ -131,6 +131,30 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Activity:
+    """What changed an account beside its executions: a dividend, a fee, a split, a transfer.
+
+    Args:
+        id: the broker's id of it; activities are counted once by it.
+        kind: the broker's word for it.
+        symbol: of the name that it concerns; None for the account's cash alone.
+        shares: signed change of the position; 0 where there is none, or the broker does not say it.
+        cash: signed change of the cash, account currency.
+        corporate: the company did it, so nobody has to be asked; shares that somebody moved are
+            never taken for our own.
+        day: of the broker's books.
+    """
+
+    id: str
+    kind: str
+    symbol: str | None
+    shares: Decimal
+    cash: Decimal
+    corporate: bool
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """What the account holds of a name.
 

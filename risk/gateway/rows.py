@@ -4,12 +4,15 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from risk.gateway.canonical import canonical, moment, number
-from risk.gateway.records import Account, Decision, Fill, OrderState, Side
+from risk.gateway.records import Account, Activity, Decision, Fill, OrderState, Side
 from risk.gateway.stored import (
+    Arrival,
     DecisionState,
     Latch,
     Performance,
@@ -24,10 +27,14 @@ Row = dict[str, str | int | None]
 NEW_YORK = ZoneInfo("America/New_York")
 LONGEST = 500  # characters of a broker's words that are kept
 
+_ORDER: tuple[str, ...] = tuple(StoredOrder.__slots__)
+_values_of = itemgetter(*_ORDER)
+
 ARMED, TRIPPED, STARTED = "armed", "tripped", "started"
 NEVER = Latch(0, False, False, "never started", "nobody", None)
 
 
+@lru_cache(maxsize=4096)
 def session_of(at: datetime) -> date:
     """Return New York's date of an aware time: the session that it belongs to."""
     if at.tzinfo is None:
@@ -143,7 +150,13 @@ def order_row(order: StoredOrder) -> Row:
 
 
 def to_order(row: Mapping[str, Any]) -> StoredOrder:
-    """Return the order of a row."""
+    """Return the order of a row; one that has not changed since is not read again."""
+    return _order(*_values_of(row))
+
+
+@lru_cache(maxsize=4096)  # several times those of eight days, which each look goes through
+def _order(*values: Any) -> StoredOrder:
+    row = dict(zip(_ORDER, values, strict=True))
     return StoredOrder(
         client_order_id=row["client_order_id"],
         decision_id=row["decision_id"],
@@ -162,6 +175,32 @@ def to_order(row: Mapping[str, Any]) -> StoredOrder:
         sent_at=_maybe_time(row["sent_at"]),
         ended_at=_maybe_time(row["ended_at"]),
         detail=row["detail"],
+    )
+
+
+def arrival_row(arrival: Arrival) -> Row:
+    """Return the row of what the market was when an order was sent."""
+    return {
+        "client_order_id": arrival.client_order_id,
+        "at": moment(arrival.at),
+        "price": number(arrival.price),
+        "adv": _maybe_number(arrival.adv),
+        "sigma": _maybe_number(arrival.sigma),
+        "ack_ms": arrival.ack_ms,
+        "accepted_at": _maybe_moment(arrival.accepted_at),
+    }
+
+
+def to_arrival(row: Mapping[str, Any]) -> Arrival:
+    """Return what the market was when an order was sent, of a row."""
+    return Arrival(
+        client_order_id=row["client_order_id"],
+        at=parse_moment(row["at"]),
+        price=Decimal(row["price"]),
+        adv=_maybe_decimal(row["adv"]),
+        sigma=_maybe_decimal(row["sigma"]),
+        ack_ms=row["ack_ms"],
+        accepted_at=_maybe_time(row["accepted_at"]),
     )
 
 
@@ -192,6 +231,32 @@ def to_fill(row: Mapping[str, Any]) -> Fill:
         price=Decimal(row["price"]),
         commission=Decimal(row["commission"]),
         at=parse_moment(row["at"]),
+    )
+
+
+def activity_row(activity: Activity) -> Row:
+    """Return the row of an activity."""
+    return {
+        "id": activity.id,
+        "kind": words(activity.kind),
+        "symbol": activity.symbol,
+        "shares": number(activity.shares),
+        "cash": number(activity.cash),
+        "corporate": int(activity.corporate),
+        "day": activity.day.isoformat(),
+    }
+
+
+def to_activity(row: Mapping[str, Any]) -> Activity:
+    """Return the activity of a row."""
+    return Activity(
+        id=row["id"],
+        kind=row["kind"],
+        symbol=row["symbol"],
+        shares=Decimal(row["shares"]),
+        cash=Decimal(row["cash"]),
+        corporate=bool(row["corporate"]),
+        day=date.fromisoformat(row["day"]),
     )
 
 

@@ -91,6 +91,19 @@ orders = Table(
     sqlite_strict=True,
 )
 
+arrivals = Table(
+    "arrivals",
+    metadata,
+    Column("client_order_id", Text, ForeignKey("orders.client_order_id"), primary_key=True),
+    _text("at"),
+    _text("price"),
+    _maybe("adv"),
+    _maybe("sigma"),
+    Column("ack_ms", Integer),
+    _maybe("accepted_at"),
+    sqlite_strict=True,
+)
+
 fills = Table(
     "fills",
     metadata,
@@ -113,6 +126,29 @@ positions = Table(
     metadata,
     Column("symbol", Text, primary_key=True),
     _text("quantity"),
+    sqlite_strict=True,
+)
+
+cash = Table(
+    "cash",
+    metadata,
+    _key("id"),
+    _text("amount"),
+    CheckConstraint("id = 1", name="cash_has_one_row"),
+    sqlite_strict=True,
+)
+
+activities = Table(
+    "activities",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("kind"),
+    _maybe("symbol"),
+    _text("shares"),
+    _text("cash"),
+    Column("corporate", Integer, nullable=False),
+    _text("day"),
+    Index("activities_by_day", "day"),
     sqlite_strict=True,
 )
 
@@ -153,6 +189,59 @@ rebalances = Table(
     _text("body"),
     _text("at"),
     Index("rebalances_by_session", "session"),
+    sqlite_strict=True,
+)
+
+days = Table(
+    "days",
+    metadata,
+    Column("session", Text, primary_key=True),
+    _text("starting_equity"),
+    _text("equity"),
+    _text("cash"),
+    _text("peak"),
+    Column("losing_days", COUNTER, nullable=False),
+    Column("stopped", COUNTER, nullable=False),
+    _text("exposure"),
+    _text("volatility"),
+    _maybe("model"),
+    sqlite_strict=True,
+)
+
+holdings = Table(
+    "holdings",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    _text("shares"),
+    _text("entry"),
+    _text("peak"),
+    Column("age", COUNTER, nullable=False),
+    Column("barred", COUNTER, nullable=False),
+    sqlite_strict=True,
+)
+
+ramps = Table(
+    "ramps",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("stage", COUNTER, nullable=False),
+    Column("sessions", COUNTER, nullable=False),
+    _text("actor"),
+    _text("at"),
+    sqlite_strict=True,
+)
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("base"),
+    _text("limits"),
+    _text("actor"),
+    _text("at"),
+    _text("signatures"),
+    _maybe("signed_in"),
+    _text("state"),
     sqlite_strict=True,
 )
 
@@ -203,12 +292,19 @@ AUDITED = (
     fence,
     decisions,
     orders,
+    arrivals,
     fills,
     positions,
+    cash,
+    activities,
     accounts,
     regimes,
     performance,
     rebalances,
+    days,
+    holdings,
+    ramps,
+    proposals,
     latch,
     limits,
 )

@@ -18,26 +18,20 @@ from market.errors import InputError
 from risk.access import openapi
 from risk.access.errors import NotAnswered, Reason
 from risk.access.guard import BEARER, Guard
-from risk.access.refusals import (
-    ALWAYS_SENT,
-    App,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    add_refusals,
-    json_response,
-)
+from risk.access.refusals import App, add_refusals, json_response
 from risk.access.routes import PAGES, Route
 from risk.access.settings import GuardSettings
 from risk.access.strict import Strict, plain, strict
 from risk.access.tokens import Role, Tokens
+from risk.gateway import governing
 from risk.gateway.broker import BrokerError
+from risk.gateway.decision_answer import DecisionAnswer, to_answer
 from risk.gateway.engine import judged_again
+from risk.gateway.front import Front
 from risk.gateway.limits import limits_from_record
 from risk.gateway.messages import (
+    AcceptRequest,
     ArmRequest,
-    DecisionAnswer,
     DecisionRequest,
     HealthAnswer,
     KillRequest,
@@ -47,11 +41,11 @@ from risk.gateway.messages import (
     ReconcileAnswer,
     StateAnswer,
     VerifyAnswer,
-    to_answer,
     to_decision,
 )
 from risk.gateway.permit import Permit
 from risk.gateway.process import Running
+from risk.gateway.reconciling import Reconciliation
 from risk.gateway.records import TERMINAL, OrderState
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 from risk.gateway.stored import Latch
@@ -62,14 +56,16 @@ from risk.gateway.writer import Conflict
 logger = logging.getLogger(__name__)
 
 ROUTES = (
-    Route("POST", "/v1/decisions", Role.allocate, body=True),
+    Route("POST", "/v1/decisions", Role.allocate, body=True, conflicts=True),
     Route("GET", "/v1/decisions/{decision_id}", Role.read),
     Route("GET", "/v1/state", Role.read),
     Route("POST", "/v1/kill", Role.allocate, body=True, urgent=True),
-    Route("POST", "/v1/arm", Role.admin, body=True),
+    Route("POST", "/v1/arm", Role.admin, body=True, conflicts=True),
     Route("POST", "/v1/reconcile", Role.allocate),
+    Route("POST", "/v1/accept", Role.admin, body=True, conflicts=True),
     Route("GET", "/v1/limits", Role.read),
-    Route("POST", "/v1/limits", Role.admin, body=True),
+    Route("POST", "/v1/limits", Role.admin, body=True, conflicts=True),
+    *governing.ROUTES,
     Route("GET", "/v1/audit/verify", Role.admin),
     Route("GET", "/healthz", None),
     Route("GET", "/readyz", None),
@@ -79,7 +75,9 @@ BODIES: dict[str, type[Strict]] = {
     "/v1/decisions": DecisionRequest,
     "/v1/kill": KillRequest,
     "/v1/arm": ArmRequest,
+    "/v1/accept": AcceptRequest,
     "/v1/limits": LimitsRequest,
+    **governing.BODIES,
 }
 OPEN = [state for state in OrderState if state not in TERMINAL]
 T = TypeVar("T")
@@ -102,48 +100,47 @@ class Service:
         asked = strict(DecisionRequest, await request.body())
         gateway = self._running.gateway
         decision = to_decision(asked, gateway.limits)
-        answer = await self._done(partial(gateway.submit, decision, asked.mode))
+        answer = await self.done(partial(gateway.submit, decision, asked.mode))
         return _sent(to_answer(answer))
 
     async def decision(self, decision_id: str) -> Response:
         """Return what came of a decision so far."""
-        answer = await self._done(partial(self._running.gateway.answer, decision_id))
+        answer = await self.done(partial(self._running.gateway.answer, decision_id))
         if answer is None:
             raise NotAnswered(Reason.not_found, "there is no decision of this id")
         return _sent(to_answer(answer))
 
     async def state(self) -> Response:
         """Return what the gateway knows of itself and its account; the broker is not asked."""
-        return _sent(await self._done(self._state))
+        return _sent(await self.done(self._state))
 
     async def kill(self, request: Request) -> Response:
         """Latch, and ask for the end of every open order."""
         asked = strict(KillRequest, await request.body())
         actor = _actor(request)
-        await self._done(partial(self._running.kill, asked.reason, actor), self._urgent)
-        return _sent(await self._done(self._state, self._urgent))
+        await self.done(partial(self._running.kill, asked.reason, actor), self._urgent)
+        return _sent(await self.done(self._state, self._urgent))
 
     async def arm(self, request: Request) -> Response:
         """Arm, if nothing speaks against it and the latch is still the one that was seen."""
         asked = strict(ArmRequest, await request.body())
         actor = _actor(request)
-        await self._done(partial(self._arm, asked, actor))
-        return _sent(await self._done(self._state))
+        await self.done(partial(self._arm, asked, actor))
+        return _sent(await self.done(self._state))
 
     async def reconcile(self) -> Response:
         """Compare ledger and broker now."""
-        found = await self._done(self._running.gateway.reconcile)
-        return _sent(
-            ReconcileAnswer(
-                at=found.at,
-                clean=found.clean,
-                drifted={
-                    name: (plain(ours), plain(theirs))
-                    for name, (ours, theirs) in found.drifted.items()
-                },
-                foreign=sorted(found.foreign),
-            )
-        )
+        return _sent(_compared(await self.done(self._running.gateway.reconcile)))
+
+    async def accept(self, request: Request) -> Response:
+        """Take the broker's shares and cash for ours, as a person wants who has looked."""
+        asked = strict(AcceptRequest, await request.body())
+        accept = self._running.gateway.accept
+        try:
+            work = partial(accept, asked.account, _actor(request), asked.reason)
+            return _sent(_compared(await self.done(work)))
+        except InputError as error:
+            raise NotAnswered(Reason.conflict, str(error)) from None
 
     async def limits(self) -> Response:
         """Return the limits in force."""
@@ -159,14 +156,14 @@ class Service:
             wanted = limits_from_record(asked.limits)
         except InputError as error:
             raise NotAnswered(Reason.invalid, str(error)) from None
-        verdict = await self._done(partial(gateway.tighten, wanted, actor))
+        verdict = await self.done(partial(gateway.tighten, wanted, actor))
         _require(verdict)
         return await self.limits()
 
     async def verify(self) -> Response:
         """Walk the whole audit chain and judge every verdict again."""
         ledger = self._running.ledger
-        found = await self._done(partial(verify, ledger, ledger.anchor, judged_again), self._single)
+        found = await self.done(partial(verify, ledger, ledger.anchor, judged_again), self._single)
         return _sent(
             VerifyAnswer(
                 ok=found.ok,
@@ -220,7 +217,7 @@ class Service:
             problem=running.problem,
         )
 
-    async def _done(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
+    async def done(self, work: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
         """Do what blocks in a thread, and name what can go wrong there."""
         try:
             return await to_thread.run_sync(work, limiter=limiter)
@@ -230,27 +227,6 @@ class Service:
             raise NotAnswered(Reason.store_failed, str(error)) from None
         except BrokerError as error:
             raise NotAnswered(Reason.not_ready, f"the broker: {error}") from None
-
-
-class Headed:
-    """The outermost layer: what every answer carries.
-
-    Args:
-        app: the application.
-    """
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-
-        async def headed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *ALWAYS_SENT]
-            await send(message)
-
-        await self._app(scope, receive, headed)
 
 
 def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
@@ -270,14 +246,17 @@ def make_app(running: Running, tokens: Tokens, settings: GuardSettings) -> App:
     api.post("/v1/kill", response_model=StateAnswer)(service.kill)
     api.post("/v1/arm", response_model=StateAnswer)(service.arm)
     api.post("/v1/reconcile", response_model=ReconcileAnswer)(service.reconcile)
+    api.post("/v1/accept", response_model=ReconcileAnswer)(service.accept)
     api.get("/v1/limits", response_model=LimitsAnswer)(service.limits)
     api.post("/v1/limits", response_model=LimitsAnswer)(service.tighten)
+    governing.Governing(running, service.done).add_to(api)
     api.get("/v1/audit/verify", response_model=VerifyAnswer)(service.verify)
     api.get("/healthz", response_model=HealthAnswer)(service.healthz)
     api.get("/readyz", response_model=HealthAnswer)(service.readyz)
     what = "One account's only way to its broker."
     openapi.add_pages(api, openapi.description(api, version("tercet"), what, ROUTES, BODIES))
-    return Headed(Guard(api, tokens, settings, ROUTES))
+    guard = Guard(api, tokens, settings, ROUTES, in_clear=False)
+    return Front(guard, ROUTES, running.refused)
 
 
 def _require(verdict: Verdict) -> None:
@@ -288,6 +267,18 @@ def _require(verdict: Verdict) -> None:
 def _actor(request: Request) -> str:
     """Return who asks, as the audit names them: a few digits of the token's digest."""
     return f"token {request.scope[BEARER].name}"
+
+
+def _compared(found: Reconciliation) -> ReconcileAnswer:
+    return ReconcileAnswer(
+        at=found.at,
+        clean=found.clean,
+        drifted={
+            name: (plain(ours), plain(theirs)) for name, (ours, theirs) in found.drifted.items()
+        },
+        foreign=sorted(found.foreign),
+        cash=None if found.cash is None else (plain(found.cash[0]), plain(found.cash[1])),
+    )
 
 
 def _left(permit: Permit, epoch: int) -> float:

@@ -1,13 +1,12 @@
 """How the gateway's process is set up; limits and execution have records of their own."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 from math import isfinite
 
 from risk.access.settings import GuardSettings
-from risk.gateway.limits import Exact, exact
-from risk.gateway.permit import LONGEST_MS
+
+LONGEST_MS = 600_000
 
 
 class PermitKind(Enum):
@@ -29,7 +28,7 @@ class ControlSettings:
     """Where an account is kept and stopped: what every process of it must have alike."""
 
     ledger: str  # sqlite:///<path> or postgresql://...
-    anchor: str  # file, on another disk than the ledger
+    anchor: str  # file on another disk than the ledger, or an HTTP or fsspec address
     halt_file: str  # its presence stops everything
     permit: PermitKind
     redis: str | None  # redis://..., for permit=redis
@@ -53,7 +52,7 @@ class ServiceSettings:
     models: list[str]  # sha256 of the artefacts that may be followed
     allowed: list[str] | None  # names that may be traded; null is all of the market's
     restricted: list[str]  # names that may not
-    ramp: Exact  # share of NAV that the policy may have invested, in (0, 1]
+    persons: dict[str, str]  # who may sign for looser limits: PEM file of an Ed25519 public key
     permit_s: float  # that a permit lives, > 0
     renew_s: float  # between two renewals, at most half of permit_s
     web: GuardSettings
@@ -63,9 +62,6 @@ class ServiceSettings:
             raise ValueError(f"service.port must be in [0, 65535], was {self.port}")
         if not (isfinite(self.interval_s) and 0.0 < self.interval_s <= 30.0):
             raise ValueError(f"service.interval_s must be in (0, 30], was {self.interval_s}")
-        self.ramp = exact("service.ramp", self.ramp)
-        if not 0 < self.ramp <= Decimal(1):
-            raise ValueError(f"service.ramp must be in (0, 1], was {self.ramp}")
         if not 0.0 < self.permit_s * 1000.0 <= LONGEST_MS:
             longest = LONGEST_MS / 1000
             raise ValueError(f"service.permit_s must be in (0, {longest:g}], was {self.permit_s}")

@@ -8,6 +8,9 @@ from enum import Enum
 
 from risk.gateway.records import Account, Decision, OrderState, Side
 
+DRY_RUN = "dry_run"  # mode of a decision that moves nothing
+EXITS = "exits"  # mode of the gateway's own decisions, which only reduce what is held
+
 _S = OrderState
 BROKER_SAYS = frozenset({_S.working, _S.filled, _S.partly_done, _S.cancelled, _S.expired})
 
@@ -111,6 +114,29 @@ class StoredOrder:
     sent_at: datetime | None
     ended_at: datetime | None
     detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What the market was when an order was sent, and when the broker took it.
+
+    Args:
+        client_order_id: of the order.
+        at: UTC, of the first attempt that may have reached the broker.
+        price: reference price then, account currency per share.
+        adv: average daily volume, shares; None where it was not known.
+        sigma: standard deviation of the daily returns, fraction; None where it was not known.
+        ack_ms: from sending to the broker's answer; None where the answer was lost.
+        accepted_at: UTC, by the broker; None until it has said so.
+    """
+
+    client_order_id: str
+    at: datetime
+    price: Decimal
+    adv: Decimal | None
+    sigma: Decimal | None
+    ack_ms: int | None = None
+    accepted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

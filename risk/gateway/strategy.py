@@ -5,7 +5,7 @@ exits and breakers are those of training (`risk.exits`, `risk.breakers`), on flo
 yes or no. Weights are exact.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from typing import Any
@@ -37,6 +37,7 @@ class StrategyRules:
     max_correlated: Exact  # of a name and all that are one bet with it, fraction, in (0, 1]
     ramp: list[Any]  # Decimal: share of NAV that a young policy has, by stage, up to 1
     ramp_sessions: int  # sessions that each stage but the last takes, >= 1
+    exits_before_close_s: int  # when exits are looked for in a session without a decision, >= 1
 
     def __post_init__(self) -> None:
         for name in ("max_sector", "max_top3", "max_correlation", "max_correlated"):
@@ -48,13 +49,14 @@ class StrategyRules:
         rising = all(one < other for one, other in zip(self.ramp, self.ramp[1:], strict=False))
         if not (self.ramp and self.ramp[0] > 0 and rising and self.ramp[-1] == 1):
             raise ValueError(f"ramp must rise from above 0 to 1, was {self.ramp}")
-        if self.ramp_sessions < 1:
-            raise ValueError(f"ramp_sessions must be at least 1, was {self.ramp_sessions}")
+        for name in ("ramp_sessions", "exits_before_close_s"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, was {getattr(self, name)}")
 
-    def ramp_share(self, sessions: int) -> Decimal:
-        """Return the share of NAV that a policy has after so many sessions of trading."""
-        share: Decimal = self.ramp[min(max(sessions, 0) // self.ramp_sessions, len(self.ramp) - 1)]
-        return share
+    def share(self, stage: int) -> Decimal:
+        """Return the share of NAV that a policy has in a stage of its ramp."""
+        found: Decimal = self.ramp[min(max(stage, 0), len(self.ramp) - 1)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class Adjusted:
 def adjusted(
     weights: Mapping[str, Decimal],
     holdings: Mapping[str, Holding],
-    standing: Standing,
+    exposure: Decimal,
+    barred: Collection[str],
     facts: Mapping[str, NameFacts],
     rules: StrategyRules,
 ) -> Adjusted:
@@ -128,7 +131,8 @@ def adjusted(
     Args:
         weights: fractions of NAV, >= 0.
         holdings: what is held, by symbol.
-        standing: of the account.
+        exposure: what the breakers leave, see `exposure_of`.
+        barred: names that were left a short while ago.
         facts: sectors and correlated names; a name without them is one bet with every other.
         rules: of the strategy.
     """
@@ -137,9 +141,10 @@ def adjusted(
         changes: list[Change] = []
         for symbol, rule in exits_of(holdings, rules.exits).items():
             _lower(current, symbol, ZERO, rule, changes)
-        factor = exposure_of(standing, rules.breakers)
+        for symbol in sorted(set(barred) & set(current)):
+            _lower(current, symbol, ZERO, "cooldown", changes)
         for symbol in sorted(current):
-            _lower(current, symbol, current[symbol] * factor, "breakers", changes)
+            _lower(current, symbol, current[symbol] * exposure, "breakers", changes)
         _cap_sectors(current, facts, rules.max_sector, changes)
         _cap_correlated(current, facts, rules.max_correlated, changes)
         cap = top3_cap(list(current.values()), rules.max_top3)

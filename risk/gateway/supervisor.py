@@ -9,20 +9,23 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from risk.checks.judge import trips
+from risk.gateway.alarms import Alarm, alarm
 from risk.gateway.broker import Broker, BrokerError
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record
 from risk.gateway.observer import MarketSource, Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile, Permit, PermitFailed
+from risk.gateway.records import Side
 from risk.gateway.state import GatewayState
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 
 logger = logging.getLogger(__name__)
 
+FILLS_BACK = timedelta(days=1)
 Differences = frozenset[tuple[str, Decimal, Decimal]]
 
 
@@ -58,6 +61,7 @@ class Supervisor:
         self._ttl_ms = round(permit_s * 1000)
         self._clock, self._own_clock = clock, own_clock
         self._memory = Memory()
+        self._observer: tuple[int, Observer] | None = None  # with the epoch that it looks for
         self._seen: deque[tuple[Differences, frozenset[str]]] = deque(maxlen=100)
 
     def step(self) -> tuple[str, ...]:
@@ -70,9 +74,10 @@ class Supervisor:
             found = (str(error),)
         except Exception as error:
             logger.exception("the supervisor failed")
+            alarm(Alarm.supervisor_failed, type(error).__name__)
             found = (f"the supervisor failed: {type(error).__name__}",)
         for reason in found:
-            logger.warning("no permit: %s", reason)
+            alarm(Alarm.no_permit, reason)
         return found
 
     def _against(self) -> tuple[str, ...]:
@@ -93,30 +98,41 @@ class Supervisor:
         return (*_unknown(state), *self._feed(state, limits))
 
     def _looked(self, limits: GatewayLimits) -> GatewayState:
-        observer = Observer(
-            self._broker,
-            self._ledger,
-            self._ledger.epoch(),
-            self._market,
-            self._permit,
-            self._halt_file,
-            self._permissions,
-            self._memory,
-            self._clock,
-            self._own_clock,
-        )
         self._compare(limits.clean_reads)
-        return observer.look(limits)
+        return self._observer_of(self._ledger.epoch()).look(limits)
+
+    def _observer_of(self, epoch: int) -> Observer:
+        """Return the one that has looked before, unless another gateway has come since."""
+        if self._observer is None or self._observer[0] != epoch:
+            self._observer = (
+                epoch,
+                Observer(
+                    self._broker,
+                    self._ledger,
+                    epoch,
+                    self._market,
+                    self._permit,
+                    self._halt_file,
+                    self._permissions,
+                    self._memory,
+                    self._clock,
+                    self._own_clock,
+                ),
+            )
+        return self._observer[1]
 
     def _compare(self, reads: int) -> None:
         """Note what differs between ledger and broker, once it was seen so in several looks.
 
-        The gateway books a fill a moment after the broker has it: what differs once is no drift.
+        The gateway books a fill a moment after the broker has it: what differs once is no drift,
+        nor what executions of our own orders explain that a slow gateway has not booked yet.
         """
         held = {name: one.quantity for name, one in self._broker.positions().items()}
         open_ids = {order.client_order_id for order in self._broker.open_orders()}
         ours = self._ledger.positions()
-        known = {one.client_order_id for one in self._ledger.recent_orders(self._clock())}
+        known = self._ledger.recent_ids(self._clock())
+        if _differing(ours, held):
+            ours = self._with_unbooked(ours, known)
         self._seen.append((_differing(ours, held), frozenset(open_ids - known)))
         last = list(self._seen)[-reads:]
         drifted = frozenset.intersection(*(one[0] for one in last))
@@ -125,6 +141,24 @@ class Supervisor:
         self._memory.drifted = frozenset(one[0] for one in drifted) if confirmed else frozenset()
         self._memory.foreign = foreign if confirmed else frozenset()
         self._memory.reconciled_at = self._clock()
+
+    def _with_unbooked(self, ours: Mapping[str, Decimal], known: set[str]) -> dict[str, Decimal]:
+        """Return our shares as they will be once the executions of our orders are booked.
+
+        Args:
+            ours: signed shares by symbol.
+            known: client order ids of the ledger.
+        """
+        since = self._clock() - FILLS_BACK
+        booked = {fill.execution_id for fill in self._ledger.fills(since - FILLS_BACK)}
+        orders = self._broker.orders(since)
+        own = {one.broker_id for one in orders if one.client_order_id in known}
+        found = dict(ours)
+        for fill in self._broker.fills(since):
+            if fill.broker_id in own and fill.execution_id not in booked:
+                signed = fill.quantity if fill.side is Side.buy else -fill.quantity
+                found[fill.symbol] = found.get(fill.symbol, Decimal(0)) + signed
+        return found
 
     def _feed(self, state: GatewayState, limits: GatewayLimits) -> tuple[str, ...]:
         """Return whether prices arrive: during a session by the broker, daily by the market.
@@ -147,6 +181,7 @@ class Supervisor:
 
     def _stop(self, reason: str) -> None:
         """Trip, take the permit away, and cancel every order; each whatever comes of the others."""
+        alarm(Alarm.tripped, f"{reason} (supervisor)")
         acts: tuple[Callable[[], None], ...] = (
             lambda: self._ledger.trip(reason, "supervisor", self._clock()),
             self._permit.revoke,

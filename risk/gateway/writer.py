@@ -10,14 +10,15 @@ from sqlalchemy import Table, delete, insert, select
 
 from risk.gateway import schema
 from risk.gateway.canonical import canonical, moment, number
-from risk.gateway.journal import Journal
-from risk.gateway.records import TERMINAL, Account, Decision, Fill, OrderState, Side
+from risk.gateway.records import TERMINAL, Account, Activity, Decision, Fill, OrderState, Side
 from risk.gateway.rows import (
     ARMED,
     STARTED,
     TRIPPED,
     Row,
     account_body,
+    activity_row,
+    arrival_row,
     decision_row,
     fill_row,
     order_row,
@@ -25,7 +26,15 @@ from risk.gateway.rows import (
     to_order,
     words,
 )
-from risk.gateway.stored import LEGAL, LEGAL_DECISION, DecisionState, PermitRow, StoredOrder
+from risk.gateway.stored import (
+    LEGAL,
+    LEGAL_DECISION,
+    Arrival,
+    DecisionState,
+    PermitRow,
+    StoredOrder,
+)
+from risk.gateway.strategy_writer import StrategyWriter
 
 
 class Halted(Exception):
@@ -36,7 +45,7 @@ class Conflict(ValueError):
     """Something is known under the same id with other contents."""
 
 
-class Writer(Journal):
+class Writer(StrategyWriter):
     """The changes of one transaction, and the questions as it sees them.
 
     Every method raises `LedgerFailed` where the database fails; nothing of the transaction is kept
@@ -134,6 +143,35 @@ class Writer(Journal):
         if state is OrderState.in_flight and not self.latch().armed:
             raise Halted(f"order {order.client_order_id} is not sent: the latch is not armed")
 
+    def set_arrival(self, arrival: Arrival) -> None:
+        """Keep what the market is as an order is sent, in the place of what was kept before.
+
+        Raises:
+            ValueError: if the price is impossible.
+        """
+        if not arrival.price > 0:
+            raise ValueError(f"order {arrival.client_order_id} cannot arrive at {arrival.price}")
+        row = arrival_row(arrival)
+        key: Row = {"client_order_id": arrival.client_order_id}
+        if self.arrivals([arrival.client_order_id]):
+            changed = {name: value for name, value in row.items() if name not in key}
+            self._update(schema.arrivals, key, changed)
+        else:
+            self._insert(schema.arrivals, row)
+
+    def set_accepted(self, client_order_id: str, at: datetime, ack_ms: int | None) -> None:
+        """Keep when the broker took an order, once; one that never was sent from here has none.
+
+        Args:
+            client_order_id: of the order.
+            at: by the broker.
+            ack_ms: see `Arrival`.
+        """
+        known = self.arrivals([client_order_id]).get(client_order_id)
+        if known is not None and known.accepted_at is None:
+            changed: Row = {"ack_ms": ack_ms, "accepted_at": moment(at)}
+            self._update(schema.arrivals, {"client_order_id": client_order_id}, changed)
+
     def add_fill(self, fill: Fill) -> bool:
         """Book a fill on its order; False if it is known already.
 
@@ -183,6 +221,25 @@ class Writer(Journal):
             rows = [{"symbol": name, "quantity": shares} for name, shares in held.items()]
             self._connection.execute(insert(table), rows)
         self._record("positions.replace", self._owner, held, None)
+
+    def set_cash(self, amount: Decimal) -> None:
+        """Keep the cash as our books have it."""
+        row: Row = {"id": 1, "amount": number(amount)}
+        if self.cash() is None:
+            self._insert(schema.cash, row)
+        else:
+            self._update(schema.cash, {"id": 1}, {"amount": row["amount"]})
+
+    def add_activity(self, activity: Activity) -> bool:
+        """Keep what changed the account beside fills; False if it is known already.
+
+        What a broker says of it later is not taken: it shows as a difference of shares or cash.
+        """
+        table = schema.activities
+        if self._first(select(table.c.id).where(table.c.id == activity.id)) is not None:
+            return False
+        self._insert(table, activity_row(activity))
+        return True
 
     def add_account(self, account: Account, at: datetime) -> None:
         """Keep a snapshot of the account."""

@@ -19,7 +19,7 @@ def no_keys(monkeypatch):
         (("gateway", "frob"), "gateway knows no 'frob'"),
         (("gateway", "service.renew_s=20"), "at most half of permit_s"),
         (("gateway", "control.permit=redis"), "control.redis must be given"),
-        (("gateway", "service.ramp='1.5'"), "service.ramp must be in (0, 1]"),
+        (("gateway", "strategy.ramp=['1.5']"), "ramp must rise from above 0 to 1"),
         (("gateway", "service.host=0.0.0.0"), "lets others in"),
     ],
 )

@@ -1,5 +1,8 @@
 """Every file in conf/ composes and becomes the objects that it describes."""
 
+import json
+from pathlib import Path
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -10,7 +13,9 @@ from market.compose import CONF
 # Groups that are composed into an agent, and where.
 WITHIN_AN_AGENT = {"limits", "exits", "breakers", "reward"}
 FIVE = {"conservative", "cautious", "balanced", "growth", "aggressive"}
+COSTS = {"commission_bp": 1.0, "spread_bp": 4.0, "impact": 0.3, "borrow_rate": 0.02}
 NEEDS = {
+    "env/costs/fitted": ("env.costs.path=costs.json",),
     "market/files": ("market.path=prices.csv",),
     "policy/artefact": ("policy.path=nowhere",),
     "policy/fixed": ("policy.weights={AAPL:0.5}",),
@@ -41,7 +46,9 @@ def command(file: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_becomes_its_objects(file: str):
+def test_a_file_becomes_its_objects(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("costs.json").write_text(json.dumps({"costs": COSTS}))
     register()
     GlobalHydra.instance().clear()
     root, *overrides = command(file)

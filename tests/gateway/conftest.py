@@ -194,7 +194,7 @@ def _gateway(
     def now() -> datetime:
         return broker.clock().now
 
-    names = Permissions(frozenset(bars.symbols), frozenset(), frozenset({MODEL}), ramp=Decimal(1))
+    names = Permissions(frozenset(bars.symbols), frozenset(), frozenset({MODEL}))
     memory = Memory()
     source = BarsSource(lambda: bars, lambda: "1", "XNYS", 1e9, 0.99)
     observer = Observer(broker, ledger, epoch, source, permit, halt_file, names, memory, now, now)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import keep_limits
+from risk.gateway.engine import Mode, keep_limits
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Permissions
@@ -37,9 +37,7 @@ def watch(venue: Any, limits: GatewayLimits) -> Callable[..., Watch]:
     venue.permit.revoke()
 
     def made(**parts: Any) -> Watch:
-        names = Permissions(
-            frozenset(venue.bars.symbols), frozenset(), frozenset(), ramp=Decimal(1)
-        )
+        names = Permissions(frozenset(venue.bars.symbols), frozenset(), frozenset())
         found = {
             "broker": venue.broker,
             "ledger": venue.ledger,
@@ -75,6 +73,25 @@ def test_a_position_that_the_ledger_does_not_have_trips_once_it_was_seen_again(
     assert "differ" in reason
     assert venue.ledger.latch().tripped and not seen.permitted
     assert any("tripped" in one for one in seen.supervisor.step()) and not seen.permitted
+
+
+def test_what_a_slow_gateway_has_not_booked_yet_of_its_own_orders_is_no_drift(
+    watch: Callable[..., Watch], venue: Any, limits: GatewayLimits
+) -> None:
+    seen = watch()
+    venue.permit.renew(venue.epoch, 30_000)
+    venue.gateway.submit(venue.decision(S000="0.05"), Mode.paper)
+    venue.gateway.step()
+    venue.advance(120)  # filled at the broker; the gateway does not look any more
+    assert venue.broker.positions() and not venue.ledger.positions()
+    for _ in range(limits.clean_reads + 2):
+        assert seen.supervisor.step() == ()
+    assert venue.ledger.latch().armed and seen.permitted
+    venue.foreign_order(FOREIGN)
+    venue.advance(120)
+    for _ in range(limits.clean_reads):
+        seen.supervisor.step()
+    assert venue.ledger.latch().tripped and "S001" in venue.ledger.latch().reason
 
 
 def test_a_strange_open_order_trips_and_is_cancelled(

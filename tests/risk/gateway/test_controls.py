@@ -1,32 +1,40 @@
 """docs/controls.md says what the code does."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
+import hydra
 import pytest
-import yaml
 
-from risk.gateway.controls import page
-from risk.gateway.limits import RULES, GatewayLimits, limits_from_record
+from risk.config import register
+from risk.gateway.controls import CONF, MANDATES, configured, page
+from risk.gateway.limits import RULES, GatewayLimits
 from risk.gateway.verdict import CONTROLS, ReasonCode
 
 ROOT = Path(__file__).parents[3]
-MANDATES = ("conservative", "balanced", "aggressive")
-
-
-def limits(name: str) -> GatewayLimits:
-    """Return the limits of a file of conf/gateway/, on top of what it starts from."""
-    values: dict[str, Any] = {}
-    for part in ("balanced", name):
-        read = yaml.safe_load((ROOT / "conf" / "gateway" / f"{part}.yaml").read_text())
-        values |= {key: value for key, value in read.items() if key != "defaults"}
-    return limits_from_record(values)
 
 
 def test_the_page_is_what_the_code_says() -> None:
     written = (ROOT / "docs" / "controls.md").read_text()
-    assert page({name: limits(name) for name in MANDATES}) == written
+    assert page(configured()) == written
+
+
+def test_the_command_writes_the_page_and_every_file_of_limits_is_a_column() -> None:
+    command = [sys.executable, "-m", "risk.gateway.controls"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == page(configured())
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(MANDATES)
+
+
+@pytest.mark.parametrize("name", MANDATES)
+def test_the_limits_on_the_page_are_those_that_are_composed(name: str) -> None:
+    register()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = hydra.compose(overrides=[f"+gateway={name}"])
+    built = hydra.utils.instantiate(composed, _convert_="object")["gateway"]
+    assert built == configured()[name]
 
 
 def test_every_control_has_a_reason_except_that_there_is_no_bypass() -> None:

@@ -26,6 +26,7 @@ from risk.gateway.stored import (
     DecisionState,
     StoredOrder,
 )
+from risk.gateway.totals import read_totals
 from risk.gateway.verify import verify
 from risk.gateway.writer import Conflict, Halted, Writer
 
@@ -543,13 +544,36 @@ def test_a_day_counts_parents_slices_and_worst_case_notional(ledger: Ledger, epo
         writer.set_order("part", S.cancelled, at=NOW)
         writer.insert_decision(decision("bad"), "paper", NOW)
         writer.set_decision("bad", DecisionState.refused)
-    totals = ledger.day(TODAY)
+    totals = read_totals(ledger, NOW, TODAY, None).day
     assert (totals.orders, totals.slices, totals.refused_decisions) == (5, 6, 1)
     # 13 shares at their limit, 10 without one at the reference, 4 that were filled.
     expected = 13 * Decimal("9.99") + 100 + 4 * Decimal("9.5")
     assert totals.notional == expected
-    assert ledger.week_notional(TODAY + timedelta(days=6)) == expected
-    assert ledger.week_notional(TODAY + timedelta(days=7)) == 0
+    for days, week in ((-1, 0), (6, expected), (7, 0)):
+        later = timedelta(days=days)
+        assert read_totals(ledger, NOW, TODAY + later, None).week_notional == week
+
+
+def test_a_rehearsal_is_neither_a_failure_nor_what_the_next_weights_move_from(
+    ledger: Ledger, epoch: int
+) -> None:
+    with ledger.writing(epoch) as writer:
+        followed = decision("followed", weights={"B": Decimal("0.1")})
+        writer.insert_decision(followed, "paper", NOW)
+        writer.set_decision("followed", DecisionState.accepted)
+        rehearsed = decision("rehearsed", weights={"C": Decimal("0.9")})
+        writer.insert_decision(rehearsed, "dry_run", NOW + timedelta(seconds=1))
+        writer.set_decision("rehearsed", DecisionState.accepted)
+        writer.insert_decision(decision("no"), "paper", NOW + timedelta(seconds=2))
+        writer.set_decision("no", DecisionState.refused)
+        writer.insert_decision(decision("trial"), "dry_run", NOW + timedelta(seconds=3))
+        writer.set_decision("trial", DecisionState.refused)
+    found = read_totals(ledger, NOW, TODAY, "rehearsed")
+    assert (found.failures, found.last_weights) == (1, {"B": Decimal("0.1")})
+    assert found.decision is not None and found.decision.mode == "dry_run"
+    ninth, tenth = (read_totals(ledger, NOW, TODAY + timedelta(days=d), None) for d in (9, 10))
+    assert (ninth.failures, ninth.last_weights) == (0, {"B": Decimal("0.1")})
+    assert (tenth.failures, tenth.last_weights) == (0, {})
 
 
 def test_a_session_is_new_york_s_date(ledger: Ledger, epoch: int) -> None:

@@ -25,7 +25,7 @@ D = Decimal
 EXITS = ExitRules(stop_loss=0.08, take_profit=0.20, trailing_stop=0.10, time_stop=30, cooldown=5)
 BREAKERS = BreakerRules(0.15, 0.80, 5, 0.30, 0.40, 21)
 RAMP = ["0.01", "0.05", "0.25", "1"]
-RULES = StrategyRules(EXITS, BREAKERS, "0.30", "0.40", "0.7", "0.40", RAMP, 5)  # type: ignore[arg-type]
+RULES = StrategyRules(EXITS, BREAKERS, "0.30", "0.40", "0.7", "0.40", RAMP, 5, 3600)  # type: ignore[arg-type]
 CALM = Standing(drawdown=D(0), nav_over_initial=D(1), losing_days=0, volatility=D("0.15"))
 NAMES = tuple("ABCDEF")
 
@@ -56,7 +56,7 @@ def test_after_the_rules_each_of_them_holds_and_no_target_grew(
     weights: dict[str, Decimal], sectors: str, one_bet: tuple[str, ...]
 ) -> None:
     known = facts(sectors, one_bet)
-    found = adjusted(weights, {}, CALM, known, RULES)
+    found = adjusted(weights, {}, D(1), (), known, RULES)
     after = found.weights
     assert all(0 <= after[name] <= weights[name] for name in weights)
     assert sum(sorted(after.values())[-3:]) <= RULES.max_top3
@@ -76,13 +76,13 @@ def test_after_the_rules_each_of_them_holds_and_no_target_grew(
 
 def test_a_book_within_the_rules_is_left_alone() -> None:
     weights = {"A": D("0.15"), "B": D("0.1"), "C": D("0.15"), "D": D("0.1")}
-    found = adjusted(weights, {}, CALM, facts(), RULES)
+    found = adjusted(weights, {}, D(1), (), facts(), RULES)
     assert (found.weights, found.changes) == (weights, ())
 
 
 def test_a_name_of_which_nothing_is_known_is_one_bet_with_all() -> None:
     weights = {"A": D("0.15"), "B": D("0.15"), "C": D("0.15"), "Q": D("0.05")}
-    found = adjusted(weights, {}, CALM, facts(), RULES)
+    found = adjusted(weights, {}, D(1), (), facts(), RULES)
     assert sum(found.weights.values()) <= D("0.40")
     assert {change.rule for change in found.changes} >= {"max_correlated"}
 
@@ -107,7 +107,7 @@ def test_a_position_is_left_at_the_price_or_age_that_says_so(
 ) -> None:
     held = {"A": Holding(D(100), D(price), D(peak), age)}
     assert exits_of(held, EXITS).get("A") == rule
-    after = adjusted({"A": D("0.1")}, held, CALM, facts(), RULES).weights["A"]
+    after = adjusted({"A": D("0.1")}, held, D(1), (), facts(), RULES).weights["A"]
     assert after == (D("0.1") if rule is None else 0)
 
 
@@ -131,7 +131,7 @@ def test_a_position_is_left_at_the_price_or_age_that_says_so(
 def test_the_breakers_leave_all_half_or_nothing(change: dict[str, Any], factor: str) -> None:
     standing = replace(CALM, **change)
     assert exposure_of(standing, BREAKERS) == D(factor)
-    after = adjusted({"A": D("0.2")}, {}, standing, facts(), RULES).weights["A"]
+    after = adjusted({"A": D("0.2")}, {}, D(factor), (), facts(), RULES).weights["A"]
     assert after == D("0.2") * D(factor)
 
 
@@ -149,12 +149,17 @@ def test_the_cap_of_the_three_largest_is_the_largest_that_holds(
 
 
 def test_a_policy_grows_stage_by_stage_to_all_of_the_capital() -> None:
-    shares = [RULES.ramp_share(sessions) for sessions in (0, 4, 5, 9, 10, 14, 15, 1000)]
-    assert shares == [D(s) for s in ("0.01", "0.01", "0.05", "0.05", "0.25", "0.25", "1", "1")]
-    assert RULES.ramp_share(-3) == D("0.01")
+    shares = [RULES.share(stage) for stage in (-1, 0, 1, 2, 3, 4)]
+    assert shares == [D(s) for s in ("0.01", "0.01", "0.05", "0.25", "1", "1")]
+
+
+def test_a_name_that_was_left_a_short_while_ago_is_not_entered_again() -> None:
+    found = adjusted({"A": D("0.1"), "B": D("0.1")}, {}, D(1), {"A", "F"}, facts(), RULES)
+    assert found.weights == {"A": D(0), "B": D("0.1")}
+    assert [(one.symbol, one.rule) for one in found.changes] == [("A", "cooldown")]
 
 
 @pytest.mark.parametrize("ramp", [[], ["0.5"], ["0.5", "0.2", "1"], ["0", "1"], ["1", "1"], ["x"]])
 def test_a_ramp_rises_from_something_to_everything(ramp: list[str]) -> None:
     with pytest.raises(ValueError, match="ramp"):
-        StrategyRules(EXITS, BREAKERS, "0.3", "0.4", "0.7", "0.4", ramp, 5)  # type: ignore[arg-type]
+        StrategyRules(EXITS, BREAKERS, "0.3", "0.4", "0.7", "0.4", ramp, 5, 3600)  # type: ignore[arg-type]

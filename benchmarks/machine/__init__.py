@@ -1,0 +1,1 @@
+"""A whole venue in one process, without sockets or sleep, for random tests of the gateway."""
