@@ -67,7 +67,7 @@ class TrainConfig(TrainingConfig):
 
     cluster: Any = MISSING  # ClusterSettings
     out: str | None = MISSING  # run folder; null is runs/<id>
-    resume: str | None = MISSING  # folder of an interrupted run to go on with
+    resume: str | None = MISSING  # interrupted run to go on with: its folder, or auto
 
 
 @dataclass(slots=True)

@@ -90,6 +90,18 @@ def claimed(folder: Path) -> Iterator[None]:
             (folder / LOCK).unlink(missing_ok=True)
 
 
+def is_claimed(folder: Path) -> bool:
+    """Return whether a command that still runs has claimed a folder."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def record_opening(folder: Path, data: Dataset, command: str) -> Opening:
     """Write down that the test window is read, before anything is decided in it.
 

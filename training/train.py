@@ -18,15 +18,7 @@ from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
 from envs.costs import require_traded_value
 from evaluation.backtest import BacktestWindow
 from evaluation.contest import Contest, run_contest
-from evaluation.run_folder import (
-    SUMMARY,
-    claimed,
-    open_run,
-    publish,
-    record_opening,
-    room_in,
-    write_results,
-)
+from evaluation.run_folder import claimed, publish, record_opening, write_results
 from evaluation.study import all_baselines
 from evaluation.summary import Opening, RunFacts, Stage
 from evaluation.summary import build as build_summary
@@ -34,12 +26,13 @@ from market.build import build
 from market.dataset import Dataset
 from market.errors import InputError
 from training import placement
-from training.checkpoint import Checkpoint, check_config, write_config
+from training.checkpoint import Checkpoint
 from training.configuration import Configuration
 from training.export import ARTEFACT, export, validation_numbers
 from training.joined_ray import ray_for
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
+from training.resume import folder_for
 from training.selection import Decision, Networks, inner_windows
 from training.settings import ClusterSettings, NoAlgorithm, RLSettings
 from training.society import Society
@@ -60,7 +53,8 @@ def run(
         config: of the run.
         cluster: where it runs, which may differ after an interruption.
         out: folder; None is a new one under `runs/`.
-        resume: folder of an interrupted run of the same configuration; None begins a new one.
+        resume: folder of an interrupted run of the same configuration, or `auto`; None begins a
+            new one.
         command: as it was typed.
 
     Returns:
@@ -79,7 +73,7 @@ def run(
     with (
         Narrator() as narrator,
         _ray(config.algorithm, cluster, narrator) as algorithm,
-        claimed(folder := _open(config, out, resume)),
+        claimed(folder := folder_for(config, out, resume, narrator.say)),
         tracking(config.tracking, folder, config.to_json()) as tracker,
         _resumable(folder, narrator),
     ):
@@ -167,20 +161,6 @@ def backtest(
         for mandate in society.mandates
     }
     return contest, stages
-
-
-def _open(config: Configuration, out: str | None, resume: str | None) -> Path:
-    """Return the folder of a new run, or that of the interrupted one."""
-    if resume is None:
-        folder = open_run(out, "train", config.seed)
-        with room_in(folder):
-            write_config(folder, config.to_json())
-        return folder
-    folder = Path(resume)
-    check_config(folder, config.to_json())
-    if (folder / SUMMARY).exists():
-        raise InputError(f"resume={folder} is a complete run")
-    return folder
 
 
 def _require_device(algorithm: RLSettings | NoAlgorithm, cluster: ClusterSettings) -> None:

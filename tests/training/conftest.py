@@ -17,6 +17,7 @@ from cli.config import register
 from envs.batch import EnvSettings
 from envs.costs import CostModel
 from market.compose import CONF
+from training.configuration import Configuration
 from training.local_ray import local_ray
 from training.society import Society
 
@@ -25,6 +26,8 @@ torch.set_num_threads(1)  # these tensors are small: a second thread would spin,
 SESSIONS, ASSETS, ASSET_FEATURES, MARKET_FEATURES = 400, 6, 4, 2
 LOGICAL_CPUS = 4
 DRIFT = 2e-3  # a day for one standard deviation of the first feature
+MARKET = ("sessions=800", "assets=5", "world=planted_alpha", "drift_half_life=60")
+RL_STEPS = 3 * 2 * 4 * 21 * 4  # agents x starts x replicas x sessions x iterations
 LINEAR = CostModel(commission_bp=1.0, spread_bp=10.0, impact=0.0, borrow_rate=0.02)
 
 
@@ -145,3 +148,33 @@ def mandates() -> tuple[Mandate, ...]:
 @pytest.fixture
 def compose() -> Callable[..., Any]:
     return composed
+
+
+@pytest.fixture
+def configuration(
+    compose: Callable[..., Any], settings: Callable[..., Any]
+) -> Callable[..., Configuration]:
+    def build(**changes: Any) -> Configuration:
+        groups = compose(
+            "market=synthetic",
+            *(f"market.{value}" for value in MARKET),
+            "quality=refuse",
+            "features=recipe",
+            "env=default",
+            "env.episode_sessions=21",
+            "agents=three",
+            "network=small",
+            "network.members=2",
+            "ensemble=fixed",
+            "tracking=none",
+        )
+        trained = {
+            "pretrain": settings("pretrain", "ranker", updates=20, batch_days=64),
+            "algorithm": settings(
+                "algorithm", "ppo", steps=RL_STEPS, starts=2, replicas=4, minibatch_days=21
+            ),
+            "selection": settings("selection", "inner"),
+        }
+        return Configuration(**{**groups, **trained, "seed": 3, **changes})
+
+    return build

@@ -29,9 +29,6 @@ from training.train import _resumable, make_society, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
-MARKET = ("sessions=800", "assets=5", "world=planted_alpha", "drift_half_life=60")
-RL_STEPS = 3 * 2 * 4 * 21 * 4  # agents x starts x replicas x sessions x iterations
-
 
 class Recorder:
     """A tracker that keeps what it is given."""
@@ -45,36 +42,6 @@ class Recorder:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         self.summary = summary
-
-
-@pytest.fixture
-def configuration(
-    compose: Callable[..., Any], settings: Callable[..., Any]
-) -> Callable[..., Configuration]:
-    def build(**changes: Any) -> Configuration:
-        groups = compose(
-            "market=synthetic",
-            *(f"market.{value}" for value in MARKET),
-            "quality=refuse",
-            "features=recipe",
-            "env=default",
-            "env.episode_sessions=21",
-            "agents=three",
-            "network=small",
-            "network.members=2",
-            "ensemble=fixed",
-            "tracking=none",
-        )
-        trained = {
-            "pretrain": settings("pretrain", "ranker", updates=20, batch_days=64),
-            "algorithm": settings(
-                "algorithm", "ppo", steps=RL_STEPS, starts=2, replicas=4, minibatch_days=21
-            ),
-            "selection": settings("selection", "inner"),
-        }
-        return Configuration(**{**groups, **trained, "seed": 3, **changes})
-
-    return build
 
 
 @pytest.fixture
