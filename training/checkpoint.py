@@ -2,7 +2,8 @@
 
 A finished part of a run is one safetensors file; a part that is still running leaves RLlib's state
 of its learners in a folder. Either is written under another name and renamed, so none is ever half
-there, and the RL state written before stays until the next one is whole.
+there, and the RL state written before stays until the next one is whole. Copies of both may go to a
+store as well, from which the run goes on where this disk is lost.
 """
 
 import json
@@ -19,6 +20,7 @@ from agents.manifest import first_difference
 from agents.network_spec import NetworkSpec
 from agents.networks import PolicyNetwork
 from market.errors import InputError
+from training.store import Store, StoreError
 
 CONFIG = "config.json"
 FOLDER = "checkpoint"
@@ -26,11 +28,21 @@ SEPARATOR = "/"
 
 
 class Checkpoint:
-    """The parts of one run that are done, under its folder."""
+    """The parts of one run that are done, under its folder.
 
-    def __init__(self, run: Path, spec: NetworkSpec) -> None:
+    Args:
+        run: folder of the run.
+        spec: of its networks.
+        store: that gets a copy of everything, under the name of the folder; None: nothing does.
+        say: tells what the store could not take; training goes on with what is on this disk.
+    """
+
+    def __init__(
+        self, run: Path, spec: NetworkSpec, store: Store | None, say: Callable[[str], None]
+    ) -> None:
         self.folder = run / FOLDER
-        self._spec = spec
+        self._spec, self._name = spec, run.resolve().name
+        self._store, self._say = store, say
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def networks(
@@ -50,6 +62,7 @@ class Checkpoint:
         unfinished.write_bytes(save(tensors))
         unfinished.replace(path)
         last = self.running(part)
+        self._copy(path, last)
         if last is not None:
             rmtree(last)
         return networks
@@ -67,13 +80,31 @@ class Checkpoint:
         rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         save(unfinished)
-        unfinished.rename(self.folder / f"{part}.state-{number}")
+        whole = unfinished.rename(self.folder / f"{part}.state-{number}")
+        self._copy(whole, before)
         if before is not None:
             rmtree(before)
 
     def discard(self) -> None:
         """Remove everything: the run is whole and has its artefacts."""
         rmtree(self.folder)
+        if self._store is None:
+            return
+        try:
+            self._store.discard(self._name)
+        except StoreError as error:
+            self._say(f"{error}; the copies of {self._name} there are of no use any more")
+
+    def _copy(self, item: Path, outdated: Path | None) -> None:
+        """Send an item to the store; only then may the one that it replaces go from there."""
+        if self._store is None:
+            return
+        try:
+            self._store.put(self._name, item)
+            if outdated is not None:
+                self._store.drop(self._name, outdated.name)
+        except StoreError as error:
+            self._say(f"{error}; what is on this disk stands")
 
     def _read(self, path: Path) -> dict[str, PolicyNetwork]:
         tensors = load_file(path)
@@ -103,9 +134,24 @@ def check_config(run: Path, config: Mapping[str, Any]) -> None:
         recorded = json.loads((run / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"resume={run}: no run to go on with ({error})") from error
+    require_same(run, recorded, config)
+
+
+def require_same(run: Path, recorded: Any, config: Mapping[str, Any]) -> None:
+    """Refuse a configuration that differs from the recorded one.
+
+    Raises:
+        InputError: names the first value that differs.
+    """
     difference = first_difference(recorded, json.loads(json.dumps(config)))
     if difference is not None:
         raise InputError(f"resume={run} was configured otherwise: {difference}")
+
+
+def items(run: Path) -> list[Path]:
+    """Return what is whole of a run's checkpoint: finished parts and states of running ones."""
+    folder = run / FOLDER
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.state-*")])
 
 
 def _number(state: Path) -> int:

@@ -5,70 +5,136 @@ from pathlib import Path
 
 from evaluation.run_folder import RUNS, SUMMARY, is_claimed, open_run, room_in
 from market.errors import InputError
-from training.checkpoint import CONFIG, FOLDER, check_config, write_config
+from training.checkpoint import CONFIG, FOLDER, check_config, items, require_same, write_config
 from training.configuration import Configuration
+from training.store import Store, StoreError
 
 AUTO = "auto"
 
 
 def folder_for(
-    config: Configuration, out: str | None, resume: str | None, say: Callable[[str], None]
+    config: Configuration,
+    out: str | None,
+    resume: str | None,
+    store: Store | None,
+    say: Callable[[str], None],
 ) -> Path:
-    """Return the folder of a new run, or that of the interrupted one.
+    """Return the folder of a new run, or that of the interrupted one with all that is left of it.
 
     Args:
         config: of the run.
         out: folder of a new run; None is a new one under `runs/`.
         resume: folder of an interrupted run of the same configuration; `auto` is the newest of
             them, in `out` where that is given, or a new run where there is none; None begins anew.
+        store: with copies of checkpoints, of which the folder gets those that it has not; or None.
         say: tells what `auto` has found.
 
     Raises:
-        InputError: if the folder cannot be used, or its run was configured otherwise or is whole.
+        InputError: if the folder cannot be used, its run was configured otherwise or is whole, or
+            the store does not answer.
     """
-    if resume is None:
-        return _begun(config, out)
-    if resume != AUTO:
-        return _gone_on_with(config, Path(resume))
-    if out is not None and (Path(out) / CONFIG).exists():
-        return _gone_on_with(config, Path(out))
-    newest = max(_interrupted(config), key=_last_touched, default=None) if out is None else None
-    if newest is None:
-        say("resume=auto: no interrupted run of this configuration is here, a new one begins")
-        return _begun(config, out)
-    say(f"resume=auto: {newest} goes on")
-    return newest
+    try:
+        if resume is None:
+            return _begun(config, out, store)
+        if resume != AUTO:
+            return _gone_on_with(config, Path(resume), store)
+        found = _newest(config, store) if out is None else _there(Path(out), store)
+        if found is None:
+            say("resume=auto: no interrupted run of this configuration is here, a new one begins")
+            return _begun(config, out, store)
+        say(f"resume=auto: {found} goes on")
+        return _gone_on_with(config, found, store)
+    except StoreError as error:
+        raise InputError(str(error)) from error
 
 
-def _begun(config: Configuration, out: str | None) -> Path:
+def _begun(config: Configuration, out: str | None, store: Store | None) -> Path:
     folder = open_run(out, "train", config.seed)
+    if store is not None:
+        name = folder.resolve().name
+        if store.config(name) is not None:
+            raise InputError(f"cluster.checkpoints holds a run {name} already: choose another out=")
+        store.begin(name, config.to_json())
     with room_in(folder):
         write_config(folder, config.to_json())
     return folder
 
 
-def _gone_on_with(config: Configuration, folder: Path) -> Path:
+def _gone_on_with(config: Configuration, folder: Path, store: Store | None) -> Path:
+    if store is not None and store.config(folder.resolve().name) is not None:
+        _fetch(config, folder, store)
     check_config(folder, config.to_json())
     if (folder / SUMMARY).exists():
         raise InputError(f"resume={folder} is a complete run")
+    if store is not None:
+        _send(config, folder, store)
     return folder
 
 
-def _interrupted(config: Configuration) -> Iterator[Path]:
-    """Yield the runs of this configuration under `runs/` that nothing ends and nobody writes."""
-    for folder in RUNS.glob("*"):
-        if folder.is_symlink() or not (folder / CONFIG).exists():
-            continue
+def _fetch(config: Configuration, folder: Path, store: Store) -> None:
+    """Bring what only the store has into the folder."""
+    name, record = folder.resolve().name, config.to_json()
+    require_same(folder, store.config(name), record)
+    with room_in(folder):
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        if not (folder / CONFIG).exists():
+            write_config(folder, record)
+        here = {item.name for item in items(folder)}
+        for item in store.items(name):
+            if item not in here:
+                store.fetch(name, item, folder / FOLDER)
+
+
+def _send(config: Configuration, folder: Path, store: Store) -> None:
+    """Bring what only the folder has into the store."""
+    name = folder.resolve().name
+    if store.config(name) is None:
+        store.begin(name, config.to_json())
+    there = store.items(name)
+    for item in items(folder):
+        if item.name not in there:
+            store.put(name, item)
+
+
+def _there(folder: Path, store: Store | None) -> Path | None:
+    """Return the folder if anything of its run is left, in it or in the store."""
+    kept = store is not None and store.config(folder.resolve().name) is not None
+    return folder if kept or (folder / CONFIG).exists() else None
+
+
+def _newest(config: Configuration, store: Store | None) -> Path | None:
+    """Return the folder under `runs/` of the run of this configuration that was stopped last."""
+    stopped = {folder: _touched(folder) for folder in RUNS.glob("*") if (folder / CONFIG).exists()}
+    for name, touched in _kept(config, store):
+        stopped[RUNS / name] = max(touched, stopped.get(RUNS / name, 0.0))
+    candidates = [folder for folder in stopped if _may_go_on(config, folder)]
+    return max(candidates, key=lambda folder: (stopped[folder], folder.name), default=None)
+
+
+def _kept(config: Configuration, store: Store | None) -> Iterator[tuple[str, float]]:
+    """Yield the runs of this configuration in the store, with the time of their last item."""
+    if store is None:
+        return
+    for name in store.runs():
         try:
-            _gone_on_with(config, folder)
+            require_same(RUNS / name, store.config(name), config.to_json())
         except InputError:
             continue
-        if not is_claimed(folder):
-            yield folder
+        yield name, store.touched(name)
 
 
-def _last_touched(folder: Path) -> tuple[int, str]:
-    """Return when a run last left something to go on from; the name settles equal times."""
+def _may_go_on(config: Configuration, folder: Path) -> bool:
+    """Return whether nothing ends a run and nobody writes it; one in the store has no folder."""
+    if folder.is_symlink() or (folder / SUMMARY).exists() or is_claimed(folder):
+        return False
+    try:
+        check_config(folder, config.to_json())
+    except InputError:
+        return not (folder / CONFIG).exists()
+    return True
+
+
+def _touched(folder: Path) -> float:
+    """Return when a run last left something to go on from, in seconds of the epoch."""
     checkpoint = folder / FOLDER
-    latest = checkpoint if checkpoint.exists() else folder / CONFIG
-    return latest.stat().st_mtime_ns, folder.name
+    return (checkpoint if checkpoint.exists() else folder / CONFIG).stat().st_mtime

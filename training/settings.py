@@ -117,6 +117,7 @@ class ClusterSettings:
 
     join: bool  # the Ray that runs already, if any; otherwise one is started on this machine
     wait: bool  # for room on the cluster, instead of refusing a run that it cannot place now
+    checkpoints: str | None  # fsspec address that gets a copy of every checkpoint; null: none does
 
 
 @dataclass(slots=True)
@@ -146,3 +147,6 @@ class WandbSettings:
     """Weights & Biases: offline into the run folder, online where WANDB_API_KEY is set."""
 
     project: str
+    experiment: str | None  # group of this run; null is the run alone, or all of a multirun
+    fold: str | None  # of the data, where an experiment has several
+    trial: str | None  # of a search

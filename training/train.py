@@ -1,6 +1,5 @@
 """`tercet train`: from a configuration to judged, exported policies."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from typing import Any
 from agents import artefact
 from agents.ensemble import require_shares
 from agents.mandates import society as mandates_of
-from agents.manifest import HASHES
 from agents.market_tensors import MarketTensors
 from agents.network_spec import NetworkSpec
 from agents.observation import BOOK_ASSET_FEATURES, BOOK_FEATURES
@@ -37,6 +35,7 @@ from training.selection import Decision, Networks, inner_windows
 from training.settings import ClusterSettings, NoAlgorithm, RLSettings
 from training.society import Society
 from training.stages import Stages
+from training.store import Store
 from training.tracking import Tracker, tracking
 
 
@@ -65,6 +64,7 @@ def run(
             room, or a learner is lost.
     """
     seconds: dict[str, float] = {}
+    store = None if cluster.checkpoints is None else Store(cluster.checkpoints)
     with _timed(seconds, "market"):
         data = build(config.market, config.quality, config.features)
         society = make_society(data, config)
@@ -73,11 +73,11 @@ def run(
     with (
         Narrator() as narrator,
         _ray(config.algorithm, cluster, narrator) as algorithm,
-        claimed(folder := folder_for(config, out, resume, narrator.say)),
-        tracking(config.tracking, folder, config.to_json()) as tracker,
+        claimed(folder := folder_for(config, out, resume, store, narrator.say)),
+        tracking(config.tracking, folder, config.to_json(), data.bars.sha256) as tracker,
         _resumable(folder, narrator),
     ):
-        checkpoint = Checkpoint(folder, society.network)
+        checkpoint = Checkpoint(folder, society.network, store, narrator.say)
         stages = Stages(
             society,
             config.pretrain,
@@ -102,7 +102,7 @@ def run(
             _facts(folder, config, command, seconds, opening), data, contest, books
         )
         write_results(folder, summary, contest)
-        tracker.finish(_final_numbers(summary, folder))
+        tracker.finish(folder, summary, contest)
         checkpoint.discard()
     publish(folder)
     return folder, summary
@@ -226,16 +226,6 @@ def _facts(
         opening=opening,
         trials=1,
     )
-
-
-def _final_numbers(summary: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return what a tracker keeps of the summary: each book's measures and the artefact's hash."""
-    books = {**summary["agents"], "ensemble": summary["ensemble"]}
-    hashes = json.loads((folder / ARTEFACT / HASHES).read_text())
-    measures = {
-        f"test/{book}/{name}": value for book, row in books.items() for name, value in row.items()
-    }
-    return {**measures, "artefact_sha256": hashes["files"]}
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from market.errors import InputError
 from training import placement
 from training.settings import ClusterSettings, RLSettings
 
-NOW, LATER = ClusterSettings(join=False, wait=False), ClusterSettings(join=False, wait=True)
+NOW = ClusterSettings(join=False, wait=False, checkpoints=None)
+LATER = ClusterSettings(join=False, wait=True, checkpoints=None)
 
 
 @pytest.fixture

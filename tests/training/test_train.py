@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from agents import artefact
 from evaluation import run_folder
+from evaluation.contest import Contest
 from market.build import build
 from market.errors import InputError
 from training import stages, train
@@ -24,7 +26,8 @@ from training.progress import Narrator
 from training.selection import inner_windows
 from training.settings import ClusterSettings
 from training.stages import Stages
-from training.tracking import KEYS, SilentTracker
+from training.store import Store
+from training.tracking import KEYS, SilentTracker, final_numbers
 from training.train import _resumable, make_society, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
@@ -40,8 +43,8 @@ class Recorder:
     def log(self, values: Mapping[str, float]) -> None:
         self.rows.append(values)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        self.summary = summary
+    def finish(self, folder: Path, summary: Mapping[str, Any], contest: Contest) -> None:
+        self.summary = final_numbers(summary)
 
 
 @pytest.fixture
@@ -131,16 +134,19 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
 
     monkeypatch.setattr(train, "Narrator", Impatient)
     stopped = Path("stopped")  # relative, as it is typed
+    copied = replace(cluster, checkpoints="memory://bucket")
     with pytest.raises(KeyboardInterrupt):
-        run(config, cluster, str(stopped), None, "tercet train")
+        run(config, copied, str(stopped), None, "tercet train")
     assert (stopped / "checkpoint" / "final-rl.state-0" / "counters.json").exists()
     assert (run_folder.RUNS / "latest").resolve() == latest
+    rmtree(stopped)  # and this machine's disk is lost
 
     begun = []
     monkeypatch.setattr(stages, "warm_start", lambda *args: begun.append(args))
     with pytest.raises(InputError, match=r"resume=.* was configured otherwise: seed is 4"):
-        run(replace(config, seed=4), cluster, None, str(stopped), "tercet train")
-    resumed, again = run(config, cluster, None, str(stopped), "tercet train resume=stopped")
+        run(replace(config, seed=4), copied, None, str(stopped), "tercet train")
+    resumed, again = run(config, copied, str(stopped), "auto", "tercet train resume=auto")
+    assert Store("memory://bucket").runs() == []
     assert not begun  # nothing that was finished is trained again
     assert resumed == stopped
     assert files(stopped) == files(folder)
@@ -192,7 +198,7 @@ def test_the_thresholds_of_the_stages_decide_what_is_kept(
     config = configuration(pretrain=ranker, algorithm=ppo)
     data = build(config.market, config.quality, config.features)
     society = make_society(data, config)
-    checkpoint = Checkpoint(tmp_path, society.network)
+    checkpoint = Checkpoint(tmp_path, society.network, None, str)
     tracker = SilentTracker()
     both = Stages(society, ranker, ppo, cluster, config.seed, checkpoint, Narrator(), tracker)
     windows = inner_windows(data.train, config.selection)
