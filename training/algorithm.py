@@ -82,6 +82,14 @@ class Trainer:
             networks[policy] = network
         return networks
 
+    def nodes(self) -> set[str]:
+        """Return Ray's ids of the machines of this process and of the learners."""
+        mine = ray.get_runtime_context().get_node_id()
+        learners = self._algorithm.learner_group.foreach_learner(
+            lambda learner: ray.get_runtime_context().get_node_id()
+        )
+        return {mine, *(answer.get() for answer in learners)}
+
     def save(self, folder: Path) -> None:
         """Write networks, optimisers, version of the weights and step counter to a new folder."""
         torch.save(self._algorithm.learner_group.get_state(), folder / LEARNERS_FILE)

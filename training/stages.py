@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.networks import PolicyNetwork
 from training.checkpoint import Checkpoint
+from training.leaving import Notice
 from training.placement import require_room
 from training.progress import Narrator
 from training.seeds import seed_of
@@ -121,16 +122,16 @@ class Stages:
             trainer.restore(before)
         title = f"{part} pass, {settings.name}"
         self._narrator.phase(title, settings.steps, trainer.agent_steps)
-        saved = time.monotonic()
-        try:
+        saved, notice = time.monotonic(), Notice(trainer.nodes())
+        with notice.deferring():
             while not trainer.finished:
                 self._iterate(trainer, part)
-                if time.monotonic() - saved > settings.checkpoint_seconds:
+                leave = notice.given()
+                if leave or time.monotonic() - saved > settings.checkpoint_seconds:
                     self._checkpoint.save_running(name, trainer.save)
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._checkpoint.save_running(name, trainer.save)
-            raise
+                if leave:
+                    notice.obey()
         return trainer.networks()
 
     def _iterate(self, trainer: "Trainer", part: str) -> None:

@@ -28,6 +28,7 @@ from training.checkpoint import Checkpoint
 from training.configuration import Configuration
 from training.export import ARTEFACT, export, validation_numbers
 from training.joined_ray import ray_for
+from training.leaving import Leave, leaving_on_signals
 from training.passes import RULE, Trained, inner_pass, train_stages
 from training.progress import Narrator
 from training.resume import folder_for
@@ -174,9 +175,13 @@ def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
     """Say how an interrupted run goes on."""
     how = f"to go on, add resume={folder} to the same overrides"
     try:
-        yield
+        with leaving_on_signals():
+            yield
     except KeyboardInterrupt:
         narrator.say(f"interrupted; {how}")
+        raise
+    except Leave as leave:
+        narrator.say(f"{leave.reason}; {how}")
         raise
     except placement.ActorsLostError as error:
         raise InputError(f"{error}; {how}") from error

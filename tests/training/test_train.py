@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +132,7 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
             if "final pass, ppo" in self._phase:
                 Impatient.updates += 1
                 if Impatient.updates == 2:
-                    raise KeyboardInterrupt
+                    os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(train, "Narrator", Impatient)
     stopped = Path("stopped")  # relative, as it is typed
