@@ -34,6 +34,12 @@ def colour_of(contest: Contest, name: str) -> str:
     return YARDSTICK_COLOUR if name == EQUAL_WEIGHT else BASELINE_COLOUR
 
 
+def drawn(contest: Contest) -> dict[str, go.Figure]:
+    """Return every figure of the report by name."""
+    by_policy = {f"weights-{name}": weights(contest, name) for name in contest.policies}
+    return {"curves": growth_and_drawdown(contest), **by_policy}
+
+
 def growth_and_drawdown(contest: Contest) -> go.Figure:
     """Return the growth of one unit of capital (logarithmic) above the fall from its peak."""
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.64, 0.36], vertical_spacing=0.04)

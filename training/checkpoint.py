@@ -138,12 +138,13 @@ def check_config(run: Path, config: Mapping[str, Any]) -> None:
 
 
 def require_same(run: Path, recorded: Any, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration that differs from the recorded one.
+    """Refuse a configuration that differs from the recorded one; it may be tracked elsewhere.
 
     Raises:
         InputError: names the first value that differs.
     """
-    difference = first_difference(recorded, json.loads(json.dumps(config)))
+    wanted = {**json.loads(json.dumps(config)), "tracking": recorded.get("tracking")}
+    difference = first_difference(recorded, wanted)
     if difference is not None:
         raise InputError(f"resume={run} was configured otherwise: {difference}")
 

@@ -145,12 +145,12 @@ def mandates() -> tuple[Mandate, ...]:
     return three_mandates()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose() -> Callable[..., Any]:
     return composed
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configuration(
     compose: Callable[..., Any], settings: Callable[..., Any]
 ) -> Callable[..., Configuration]:

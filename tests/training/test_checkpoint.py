@@ -68,6 +68,8 @@ def test_a_run_goes_on_only_under_its_own_configuration(tmp_path: Path) -> None:
     check_config(tmp_path, {"seed": 1, "algorithm": {"steps": 10}})
     with pytest.raises(InputError, match=r"algorithm.steps is 20, recorded as 10"):
         check_config(tmp_path, {"seed": 1, "algorithm": {"steps": 20}})
+    elsewhere = {"kind": "WandbSettings", "experiment": "sweep"}
+    check_config(tmp_path, {"seed": 1, "algorithm": {"steps": 10}, "tracking": elsewhere})
 
 
 def test_the_store_has_what_the_disk_has_after_every_step(
