@@ -10,7 +10,8 @@ REPOSITORY = "~/tercet"
 DATA = "~/tercet-data"
 TOKEN = "~/.ray/auth_token"
 PORT = 6379
-EXCLUDED = [".git", ".venv", "runs", "__pycache__", ".mypy_cache", ".pytest_cache", ".hypothesis"]
+ENVIRONMENT = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0"
+EXCLUDED = [".git", ".venv", "runs", "__pycache__", ".hypothesis", ".*_cache"]
 
 HEAD, SPOT, ON_DEMAND = "learner", "runner_spot", "runner_on_demand"
 
@@ -134,8 +135,10 @@ class OnPremiseProvider:
             "min_workers": count,
             "max_workers": count,
             **values.commands(
-                [f"test -x ~/venv/bin/python || {self.python} -m venv ~/venv"],
-                "~/venv/bin/",
+                [
+                    f"test -x ~/venv/bin/python || {self.python} -m venv ~/venv",
+                    _first_in_bashrc("export PATH=$HOME/venv/bin:$PATH"),
+                ],
                 "RAY_enable_autoscaler_v2=0 ",
             ),
         }
@@ -230,33 +233,38 @@ class ClusterFile:
         return {
             # On the machine itself, not in its container: a forgotten head ends too.
             "initialization_commands": [f"sudo shutdown -h +{self.machine_minutes}"],
-            **self.commands([], "", ""),
+            **self.commands([], ""),
         }
 
-    def commands(self, before: list[str], path: str, head_environment: str) -> Document:
+    def commands(self, before: list[str], head_environment: str) -> Document:
         """Return how a machine is set up from the lock file, and its Ray is started.
 
         Args:
             before: commands that come first.
-            path: of the programs, ending in a slash; empty where they are on the PATH.
             head_environment: variables of the head's Ray, ending in a space.
         """
-        install = f"{path}pip install --quiet --constraint requirements.lock"
-        start = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0"
+        install = "pip install --quiet --constraint requirements.lock"
         return {
             "setup_commands": [
                 *before,
                 f"cd {REPOSITORY} && {install} torch && {install} --editable .",
-                "grep -q RAY_AUTH_MODE ~/.bashrc || "
-                "sed -i '1i export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0' ~/.bashrc",
+                _first_in_bashrc(f"export {ENVIRONMENT}"),
             ],
             "head_start_ray_commands": [
-                f"{path}ray stop",
-                f"{head_environment}{start} {path}ray start --head --port={PORT} "
+                "ray stop",
+                f"{head_environment}{ENVIRONMENT} ray start --head --port={PORT} "
                 "--dashboard-host=127.0.0.1 --autoscaling-config=~/ray_bootstrap_config.yaml",
             ],
             "worker_start_ray_commands": [
-                f"{path}ray stop",
-                f"{start} {path}ray start --address=$RAY_HEAD_IP:{PORT}",
+                "ray stop",
+                f"{ENVIRONMENT} ray start --address=$RAY_HEAD_IP:{PORT}",
             ],
         }
+
+
+def _first_in_bashrc(line: str) -> str:
+    """Return the command that puts a line there once, before the test for interactive shells."""
+    return (
+        f"touch ~/.bashrc && {{ grep -qxF '{line}' ~/.bashrc || "
+        f"{{ echo '{line}' | cat - ~/.bashrc > ~/.bashrc.new && mv ~/.bashrc.new ~/.bashrc; }}; }}"
+    )

@@ -1,8 +1,9 @@
 """Hosts on one machine: network namespaces with their own address, sshd, home and Ray folder.
 
-A host is told apart by everything that Ray's launcher needs: it is reached by ssh alone, `~` is a
-folder of its own, and so is Ray's temporary folder, where the on-premise provider keeps its state.
-The file system beside is shared, so that the virtual environment need not be copied. Needs root.
+A host is told apart by everything that Ray's launcher needs: it is reached by ssh alone, it sees no
+processes but its own (`ray stop` ends all that it sees), `~` is a folder of its own, and so is Ray's
+temporary folder, where the on-premise provider keeps its state. The file system beside is shared,
+so that the virtual environment need not be copied. Needs root.
 """
 
 import os
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 NETWORK = "10.213.7"
 BRIDGE = "tercet-br"
 STARTS_WITHIN_S = 20.0
+SERVICES = ("unshare", "/usr/sbin/sshd", "sshd:")
 NEEDS = ("ip", "unshare", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
 
 SSHD = """
@@ -40,8 +42,9 @@ def missing() -> str | None:
     absent = [name for name in NEEDS if shutil.which(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
-    tried = subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False)
-    return None if tried.returncode == 0 else "the kernel grants no network namespaces here"
+    words = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    tried = subprocess.run(words, capture_output=True, check=False)
+    return None if tried.returncode == 0 else "namespaces are not granted here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,13 @@ class Host:
     address: str
     home: Path
 
-    def run(self, *command: str) -> str:
-        """Run a command in the host's network and return its output."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout
+    def cable(self, plugged: bool) -> None:
+        """Put the host's cable in, or take it out."""
+        _ip("link", "set", f"{self.name}-br", "up" if plugged else "down")
 
-    def cut_off(self) -> None:
-        """Take the host's cable out."""
-        _ip("link", "set", f"{self.name}-br", "down")
+    def runs(self, title: str) -> bool:
+        """Return whether a process whose title begins so runs on the host."""
+        return any(_command(process).startswith(title) for process in self.processes())
 
     def processes(self) -> list[int]:
         """Return the ids of everything that runs on the host."""
@@ -72,39 +71,44 @@ class Host:
         return [int(line) for line in found.stdout.split()]
 
     def kill(self) -> None:
-        """End everything on the host but its sshd, as a lost machine does: without notice."""
+        """End all on the host but what ssh needs, as a machine is lost: without notice."""
         for process in self.processes():
-            if _command(process) != "sshd":
+            if not _command(process).startswith(SERVICES):
                 with _gone_is_fine():
                     os.kill(process, signal.SIGKILL)
 
 
 @contextmanager
-def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
+def hosts(count: int, folder: Path, furnish: Callable[[Path], None]) -> Iterator[list[Host]]:
     """Start hosts on one bridge, which this machine is on too, and remove them at the end.
 
     Args:
         count: of hosts.
-        folder: their homes and the key to all of them, `folder/key`.
+        folder: a new one, for their homes, `home1` and so on, and `key`, which all of them take.
+        furnish: puts files into a home before the host starts.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("key", "host_key"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True
-        )
-    shutil.copy(folder / "key.pub", folder / "authorized_keys")
     with ExitStack() as stack:
+        # An overlay's upper folder may not lie on an overlay, as a container's files do.
+        _run("mount", "-t", "tmpfs", "tmpfs", str(folder))
+        stack.callback(_run, "umount", "--lazy", str(folder))
+        for name in ("key", "host_key"):
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
+        shutil.copy(folder / "key.pub", folder / "authorized_keys")
         _ip("link", "add", BRIDGE, "type", "bridge")
         stack.callback(_ip, "link", "del", BRIDGE)
         _ip("addr", "add", f"{NETWORK}.1/24", "dev", BRIDGE)
         _ip("link", "set", BRIDGE, "up")
-        yield [stack.enter_context(_host(number, folder)) for number in range(1, count + 1)]
+        yield [
+            stack.enter_context(_host(number, folder, furnish)) for number in range(1, count + 1)
+        ]
 
 
 @contextmanager
-def _host(number: int, folder: Path) -> Iterator[Host]:
+def _host(number: int, folder: Path, furnish: Callable[[Path], None]) -> Iterator[Host]:
     host = Host(f"tercet-{number}", f"{NETWORK}.{10 + number}", folder / f"home{number}")
     host.home.mkdir()
+    furnish(host.home)
     with ExitStack() as stack:
         _ip("netns", "add", host.name)
         stack.callback(_ip, "netns", "del", host.name)
@@ -138,7 +142,8 @@ def _start_sshd(host: Host, folder: Path) -> None:
     )
     with (folder / f"log{host.name}").open("wb") as log:
         subprocess.Popen(
-            ["ip", "netns", "exec", host.name, "unshare", "-m", "sh", "-c", script],
+            ["ip", "netns", "exec", host.name,
+             "unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script],
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     ends = time.monotonic() + STARTS_WITHIN_S
@@ -173,10 +178,14 @@ def _gone_is_fine() -> Iterator[None]:
 
 def _command(process: int) -> str:
     try:
-        return Path(f"/proc/{process}/comm").read_text().strip()
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()
     except OSError:
         return ""
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+    _run("ip", *words)
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True, text=True)
