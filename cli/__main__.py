@@ -12,6 +12,7 @@ from market.suggest import nearest
 
 VERBS = {
     "train": "train the agents, export the artefact and judge it out of sample",
+    "tune": "search settings on inner folds, and train the best of them",
     "backtest": "run an artefact, a baseline or fixed weights over a window",
     "promote": "choose the artefact that serves, try another one beside it, or roll back",
     "serve": "answer what accounts should hold, over HTTP on Ray Serve",

@@ -71,6 +71,13 @@ class TrainConfig(TrainingConfig):
 
 
 @dataclass(slots=True)
+class TuneConfig(TrainConfig):
+    """The root of `conf/tune.yaml`."""
+
+    tune: Any = MISSING  # Search
+
+
+@dataclass(slots=True)
 class BenchConfig(TrainingConfig):
     """The root of `conf/bench.yaml`."""
 
@@ -284,6 +291,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="doctor_schema", node=DoctorConfig)
     store.store(name="train_schema", node=TrainConfig)
+    store.store(name="tune_schema", node=TuneConfig)
     store.store(name="backtest_schema", node=BacktestConfig)
     store.store(name="bench_schema", node=BenchConfig)
     store.store(name="promote_schema", node=PromoteConfig)

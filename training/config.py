@@ -3,6 +3,7 @@
 from hydra.core.config_store import ConfigStore
 
 from training.cluster_file import AwsProvider, GcpProvider, OnPremiseProvider
+from training.search import AshaSearch, OptunaSearch, PbtSearch, Search
 from training.settings import (
     ClusterSettings,
     NoAlgorithm,
@@ -27,5 +28,9 @@ def register() -> None:
     store.store(group="provider", name="on_premise_schema", node=OnPremiseProvider)
     store.store(group="cluster", name="cluster_schema", node=ClusterSettings)
     store.store(group="selection", name="selection_schema", node=SelectionSettings)
+    store.store(group="tune", name="search_schema", node=Search)
+    store.store(group="tune", name="asha_schema", node=AshaSearch)
+    store.store(group="tune", name="optuna_schema", node=OptunaSearch)
+    store.store(group="tune", name="pbt_schema", node=PbtSearch)
     store.store(group="tracking", name="wandb_schema", node=WandbSettings)
     store.store(group="tracking", name="no_tracking_schema", node=NoTracking)

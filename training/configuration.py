@@ -1,5 +1,6 @@
 """What a training run is configured with, as one record."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -50,6 +51,13 @@ class Configuration:
         if self.market.cache is not None:
             record["market"]["cache"] = without_password(self.market.cache)
         return record
+
+    @property
+    def identity(self) -> str:
+        """Return a hash of all that decides what is trained; where it is tracked does not."""
+        record = self.to_json()
+        del record["tracking"]
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _enum_name(value: object) -> str:

@@ -24,8 +24,19 @@ def export(
     trained: Mapping[str, Trained],
     decisions: Sequence[Mapping[str, Decision]],
     config: Configuration,
+    trials: int,
 ) -> dict[str, str]:
-    """Write the artefact of the chosen stages, and one of each stage; return what was chosen."""
+    """Write the artefact of the chosen stages, and one of each stage; return what was chosen.
+
+    Args:
+        folder: of the run.
+        data: the market.
+        society: who plays whom.
+        trained: networks by stage.
+        decisions: by policy, one entry per trained stage.
+        config: of the run.
+        trials: configurations that were tried on this data, this one among them.
+    """
     chosen = dict.fromkeys(society.policies, RULE)
     for decided in decisions:
         chosen |= {policy: one.stage for policy, one in decided.items() if one.kept}
@@ -35,7 +46,9 @@ def export(
         if place.exists():  # a resumed run that was interrupted after the export
             continue
         networks = {p: trained[stage][p] for p, stage in by_policy.items() if stage != RULE}
-        artefact.save(place, networks, _manifest(data, society, by_policy, decisions, config))
+        artefact.save(
+            place, networks, _manifest(data, society, by_policy, decisions, config, trials)
+        )
     return chosen
 
 
@@ -45,6 +58,7 @@ def _manifest(
     by_policy: Mapping[str, str],
     decisions: Sequence[Mapping[str, Decision]],
     config: Configuration,
+    trials: int,
 ) -> Manifest:
     numbers = {
         key: value if math.isfinite(value) else None
@@ -63,7 +77,7 @@ def _manifest(
         code_version=commit(),
         assumed_adv=config.market.assumed_adv,
         metrics=numbers,
-        trials=1,
+        trials=trials,
     )
 
 

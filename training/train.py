@@ -20,6 +20,7 @@ from evaluation.run_folder import claimed, publish, record_opening, write_result
 from evaluation.study import all_baselines
 from evaluation.summary import Opening, RunFacts, Stage
 from evaluation.summary import build as build_summary
+from evaluation.trial_ledger import State, TrialLedger, Tried
 from market.build import build
 from market.dataset import Dataset
 from market.errors import InputError
@@ -78,6 +79,7 @@ def run(
         tracking(config.tracking, folder, config.to_json(), data.bars.sha256) as tracker,
         _resumable(folder, narrator),
     ):
+        enter(folder, data, config)
         checkpoint = Checkpoint(folder, society.network, store, narrator.say)
         stages = Stages(
             society,
@@ -96,17 +98,33 @@ def run(
             trained = train_stages(stages, "final", data.train, decisions)
         with _timed(seconds, "backtest"):
             narrator.say("backtest out of sample ...")
-            chosen = export(folder, data, society, trained, decisions, config)
+            trials = TrialLedger(folder.resolve().parent).compared(data.bars.sha256)
+            chosen = export(folder, data, society, trained, decisions, config, trials)
             opening = record_opening(folder, data, command)
             contest, books = backtest(folder, data, society, trained, chosen, decisions, config)
         summary = build_summary(
-            _facts(folder, config, command, seconds, opening), data, contest, books
+            _facts(folder, config, command, seconds, opening, trials), data, contest, books
         )
         write_results(folder, summary, contest)
         tracker.finish(folder, summary, contest)
         checkpoint.discard()
     publish(folder)
     return folder, summary
+
+
+def enter(folder: Path, data: Dataset, config: Configuration) -> None:
+    """Write the run into the ledger of trials, unless a search has tried its configuration."""
+    TrialLedger(folder.resolve().parent).write_once(
+        Tried(
+            run=folder.resolve().name,
+            trial="train",
+            configuration=config.identity,
+            data=data.bars.sha256,
+            seed=config.seed,
+            settings={},
+            state=State.trained,
+        )
+    )
 
 
 def make_society(data: Dataset, config: Configuration) -> Society:
@@ -219,6 +237,7 @@ def _facts(
     command: str,
     seconds: Mapping[str, float],
     opening: Opening,
+    trials: int,
 ) -> RunFacts:
     return RunFacts(
         run_id=folder.name,
@@ -229,7 +248,7 @@ def _facts(
         assumed_adv=config.market.assumed_adv,
         costs=config.env.costs,
         opening=opening,
-        trials=1,
+        trials=trials,
     )
 
 

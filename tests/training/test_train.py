@@ -211,7 +211,7 @@ def test_the_thresholds_of_the_stages_decide_what_is_kept(
         assert second[policy].previous == ("warm_start" if warm < 0.0 else "rule")
 
     trained = train_stages(both, "final", data.train, [first, second])
-    chosen = export(tmp_path / "run", data, society, trained, [first, second], config)
+    chosen = export(tmp_path / "run", data, society, trained, [first, second], config, 1)
     assert set(chosen.values()) == {"warm_start" if warm < 0.0 else "rl"}
     for policy, network in trained["rl"].items():  # which never moves the scale that it starts with
         started_warm = torch.equal(network.scale, trained["warm_start"][policy].scale)

@@ -1,0 +1,186 @@
+"""The search on Ray Tune: what a trial occupies, who stops it, and where it goes on from."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+from ray.tune.search import BasicVariantGenerator
+
+from evaluation.trial_ledger import Tried
+from training import placement
+from training.placement import Bundle
+from training.proposals import Listed, Proposed, drawn
+from training.recorder import Recorder
+from training.search import AshaSearch, OptunaSearch, PbtSearch, Search
+from training.search_space import Setting, Space
+from training.seeds import seed_of
+from training.settings import NoAlgorithm, RLSettings
+from training.trial import RUNG, SCORE, Assignment, learn
+
+EXPERIMENT = "tune"
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interruption ends it, as any other command
+}
+
+
+def search_with_ray(
+    assignment: Assignment, search: Search, default: Setting, recorder: Recorder, storage: Path
+) -> None:
+    """Run every trial that is not over; Ray runs already.
+
+    Args:
+        assignment: of all trials.
+        search: how.
+        default: the setting of the first trial.
+        recorder: writes trials down, and knows those of before an interruption.
+        storage: folder for Ray Tune's own files.
+    """
+    os.environ.update(ENVIRONMENT)
+    seed = assignment.base.seed
+    fresh = range(recorder.known, search.trials)
+    planned = {**recorder.unfinished(), **drawn(search.ranges, seed, fresh, default)}
+    if not planned:
+        return
+    searcher: Any
+    name: Callable[[Trial], str]
+    if isinstance(search, PbtSearch):
+        searcher, name = _population(planned)
+    else:
+        searcher = _proposer(search, seed, planned, recorder)
+        names = searcher.names
+
+        def name(trial: Trial) -> str:
+            return str(names[trial.trial_id])
+
+    trainable = tune.with_parameters(learn, assignment=assignment)
+    room = tune.PlacementGroupFactory(bundles(search, assignment.base.algorithm))
+    tune.Tuner(
+        tune.with_resources(trainable, room),
+        param_space=dict(default) if isinstance(search, PbtSearch) else None,
+        tune_config=tune.TuneConfig(
+            num_samples=len(planned),
+            search_alg=searcher,
+            scheduler=scheduler(search, seed, recorder.judged()),
+            reuse_actors=True,
+            trial_name_creator=name,
+            trial_dirname_creator=name,
+        ),
+        run_config=tune.RunConfig(
+            name=EXPERIMENT,
+            storage_path=str(storage.resolve()),
+            stop={RUNG: search.rungs},
+            callbacks=[recorder],
+            verbose=0,
+        ),
+    ).fit()
+
+
+def bundles(search: Search, algorithm: RLSettings | NoAlgorithm) -> list[Bundle]:
+    """Return what a trial occupies: its own process first, then its remote actors."""
+    gpus = search.gpus_per_trial
+    if gpus is None:
+        cluster = ray.cluster_resources().get("GPU", 0.0)
+        gpus = 1.0 if cluster > 0.0 and _learns_on_gpu(algorithm) else 0.0
+    own = {"CPU": search.cpus_per_trial} | ({"GPU": gpus} if gpus > 0.0 else {})
+    remote = placement.bundles(algorithm) if isinstance(algorithm, RLSettings) else []
+    return [own, *remote]
+
+
+def _learns_on_gpu(algorithm: RLSettings | NoAlgorithm) -> bool:
+    return (
+        isinstance(algorithm, RLSettings)
+        and algorithm.device != "cpu"
+        and not algorithm.num_learners
+    )
+
+
+def scheduler(search: Search, seed: int, past: Sequence[Tried]) -> TrialScheduler:
+    """Return who stops trials or replaces them, knowing the trials of before an interruption."""
+    if isinstance(search, PbtSearch):
+        return PopulationBasedTraining(
+            time_attr=RUNG,
+            metric=SCORE,
+            mode="max",
+            perturbation_interval=1,
+            quantile_fraction=search.quantile,
+            custom_explore_fn=Explorer(search.ranges, search.resample, seed),
+            synch=True,
+        )
+    if not isinstance(search, AshaSearch):
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr=RUNG,
+        metric=SCORE,
+        mode="max",
+        max_t=search.rungs,
+        grace_period=1,
+        reduction_factor=search.reduction,
+    )
+    for tried in past:
+        trial = Trial(EXPERIMENT, stub=True, trial_id=tried.trial)
+        asha.on_trial_add(None, trial)
+        for rung, value in tried.scores.items():
+            asha.on_trial_result(None, trial, {RUNG: rung, SCORE: value})
+    return asha
+
+
+class Explorer:
+    """Changes the settings that a member of the population has taken over.
+
+    Ray's own way leaves the ranges and draws from the global generator.
+
+    Args:
+        space: that settings stay in.
+        resample: probability that a value is drawn anew and not perturbed.
+        seed: of the search.
+    """
+
+    def __init__(self, space: Space, resample: float, seed: int) -> None:
+        self._space, self._resample = space, resample
+        self._random = np.random.default_rng(seed_of(seed, "explore"))
+
+    def __call__(self, setting: Setting) -> dict[str, Any]:
+        """Return a changed copy of a setting."""
+        return {key: self._changed(key, value) for key, value in setting.items()}
+
+    def _changed(self, key: str, value: Any) -> Any:
+        if self._random.random() < self._resample:
+            return self._space[key].draw(self._random)
+        return self._space[key].perturbed(value, self._random)
+
+
+def _population(
+    planned: Mapping[str, Setting],
+) -> tuple[BasicVariantGenerator, Callable[[Trial], str]]:
+    """Return the members of a population, in their order, and how they are called."""
+    order = list(planned)
+
+    def name(trial: Trial) -> str:
+        return order[int(trial.trial_id.rpartition("_")[2])]
+
+    return BasicVariantGenerator(points_to_evaluate=[dict(s) for s in planned.values()]), name
+
+
+def _proposer(
+    search: Search, seed: int, planned: Mapping[str, Setting], recorder: Recorder
+) -> Listed:
+    if not isinstance(search, OptunaSearch):
+        return Listed(planned)
+    # What was interrupted and the default come first; the rest of the names get Optuna's settings.
+    certain = recorder.unfinished()
+    names = [name for name in planned if name not in certain]
+    if not recorder.known:
+        certain = {names[0]: planned[names.pop(0)]}
+    return Proposed(search, seed, certain, names, recorder.done())
