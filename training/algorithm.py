@@ -15,7 +15,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils import metrics as keys
 
 from agents.networks import PolicyNetwork
-from training import env_runner, learner, placement, rl_module
+from training import env_runner, learner, placement, rl_module, shared_society
 from training.env_runner import SocietyRunner
 from training.learner import SocietyLearner
 from training.rl_module import BookModule
@@ -159,7 +159,7 @@ def build_config(society: Society, rows: slice, settings: RLSettings, seed: int)
     config.rl_module(
         rl_module_spec=RLModuleSpec(module_class=BookModule),
         model_config={
-            rl_module.SOCIETY: ray.put(society),
+            rl_module.SOCIETY: shared_society.put(society),
             rl_module.DEVICE: placement.learner_device(settings),
             rl_module.BFLOAT16: settings.bfloat16,
         },

@@ -15,9 +15,11 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from agents.networks import PolicyNetwork
+from training import shared_society
 from training.columns import BOOK, DAY
 from training.loss import mean_actions
 from training.rollout import book_values
+from training.shared_society import StoredSociety
 from training.society import Society
 
 SOCIETY = "society"  # key of the object reference in the module's configuration
@@ -28,9 +30,9 @@ MEAN = "mean"  # output of the module, (D, R, P, N + 1)
 
 
 @lru_cache(maxsize=4)
-def society_of(reference: "ray.ObjectRef[Society]", device: str) -> Society:
+def society_of(reference: "ray.ObjectRef[StoredSociety]", device: str) -> Society:
     """Fetch the society from Ray's object store, once per process."""
-    society: Society = ray.get(reference)
+    society = shared_society.get(reference)
     return society if device == "cpu" else society.on(device)
 
 
