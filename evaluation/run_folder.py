@@ -37,15 +37,8 @@ def open_run(out: str | None, verb: str, seed: int | None = None) -> Path:
         InputError: if the folder holds files already, or cannot be made.
     """
     if out is None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        name = f"{stamp}-{verb}" if seed is None else f"{stamp}-{verb}-seed{seed}"
-        folder = RUNS / name
-        count = 1
-        while folder.exists():  # a multirun starts several in one second
-            count += 1
-            folder = RUNS / f"{name}-{count}"
-    else:
-        folder = Path(out)
+        return _new_folder(verb, seed)
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -54,6 +47,23 @@ def open_run(out: str | None, verb: str, seed: int | None = None) -> Path:
     if occupied:
         raise InputError(f"out={folder} is not empty: a run is never written over another")
     return folder
+
+
+def _new_folder(verb: str, seed: int | None) -> Path:
+    """Return a folder under `runs/` that this call has made, whoever makes others meanwhile."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    name = f"{stamp}-{verb}" if seed is None else f"{stamp}-{verb}-seed{seed}"
+    folder, count = RUNS / name, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # a multirun starts several in one second
+            count += 1
+            folder = RUNS / f"{name}-{count}"
+        except OSError as error:
+            raise InputError(f"out={folder}: {error.strerror}") from error
+        else:
+            return folder
 
 
 @contextmanager

@@ -58,17 +58,22 @@ def ordered(summary: Summary) -> list[tuple[str, Row]]:
 def table(summary: Summary) -> str:
     """Return the out-of-sample table as aligned text."""
     rows = [HEADER, *(cells(name, row) for name, row in ordered(summary))]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-    lines = [
+    lines = aligned(rows)
+    rule = "-" * max(map(len, lines))
+    end = 1 + len(policies(summary))
+    return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines of text with the first column on the left and the others on the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
         "  ".join(
             cell.ljust(width) if column == 0 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
-    rule = "-" * max(map(len, lines))
-    end = 1 + len(policies(summary))
-    return "\n".join([lines[0], rule, *lines[1:end], rule, *lines[end:]])
 
 
 def cells(name: str, row: Row) -> tuple[str, ...]:

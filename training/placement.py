@@ -120,8 +120,14 @@ def require_room(
     if not needed:
         return
     import ray  # here: it reads its environment once, when it is first imported
-    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.placement_group import (
+        get_current_placement_group,
+        placement_group,
+        remove_placement_group,
+    )
 
+    if get_current_placement_group() is not None:
+        return  # a task that holds room for its actors already
     if not cluster.wait and not _has(ray.cluster_resources(), needed):
         raise _refusal(settings, needed)
     group = placement_group(needed)
