@@ -12,6 +12,11 @@ TOKEN = "~/.ray/auth_token"
 PORT = 6379
 ENVIRONMENT = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0"
 EXCLUDED = [".git", ".venv", "runs", "__pycache__", ".hypothesis", ".*_cache"]
+# A machine lost without notice is noticed within 3 x (3 + 5) s; Ray's own 5 x (3 + 10) s would
+# hold up every env runner for as long.
+HEALTH = "RAY_health_check_failure_threshold=3 RAY_health_check_timeout_ms=5000"
+# Until the driver is there, Ray would make a container without the machine's GPU, for good.
+DRIVER = "! lspci | grep -qi nvidia || timeout 600 bash -c 'until nvidia-smi; do sleep 2; done'"
 
 HEAD, SPOT, ON_DEMAND = "learner", "runner_spot", "runner_on_demand"
 
@@ -24,8 +29,9 @@ class AwsProvider:
 
     region: str
     zones: list[str]  # of that region, tried in this order
+    image: str  # machine image (AMI) of that region, with Docker and NVIDIA's driver
+    security_group: str  # its id; Ray's own would open port 22 to the world
     ssh_user: str
-    ssh_from: str  # addresses that may reach port 22, CIDR; nothing else is open
     head: str  # instance type with a GPU, on demand
     runner: str  # instance type of the samplers, spot and on demand
     disk_gb: int
@@ -34,24 +40,19 @@ class AwsProvider:
         """Return what differs from provider to provider."""
         disk = {"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": self.disk_gb, "VolumeType": "gp3"}}
         both = {
+            "ImageId": self.image,
+            "SecurityGroupIds": [self.security_group],
             "BlockDeviceMappings": [disk],
             "InstanceInitiatedShutdownBehavior": "terminate",
         }
         head, runner = {"InstanceType": self.head, **both}, {"InstanceType": self.runner, **both}
         spot = {**runner, "InstanceMarketOptions": {"MarketType": "spot"}}
-        ssh = {
-            "FromPort": 22,
-            "ToPort": 22,
-            "IpProtocol": "TCP",
-            "IpRanges": [{"CidrIp": self.ssh_from}],
-        }
         return {
             "provider": {
                 "type": "aws",
                 "region": self.region,
                 "availability_zone": ",".join(self.zones),
                 "cache_stopped_nodes": False,
-                "security_group": {"GroupName": values.name, "IpPermissions": [ssh]},
             },
             "auth": {"ssh_user": self.ssh_user},
             "docker": values.docker(),
@@ -88,6 +89,7 @@ class GcpProvider:
             "machineType": self.head,
             "disks": [disk],
             "scheduling": [{"onHostMaintenance": "TERMINATE"}],
+            "metadata": {"items": [{"key": "install-nvidia-driver", "value": "True"}]},
         }
         runner = {"machineType": self.runner, "disks": [disk]}
         spot = {**runner, "scheduling": [{"preemptible": True}]}
@@ -152,7 +154,7 @@ class ClusterFile:
     """What a cluster is, whoever provides its machines."""
 
     provider: Any  # Provider
-    name: str  # of the cluster, and of its security group
+    name: str  # of the cluster
     ray_version: str  # of the lock file
     python: str  # of the image's tag
     max_runner_nodes: int  # machines of samplers at most, >= 1
@@ -232,7 +234,7 @@ class ClusterFile:
         """Return how a rented machine is set up: in the image, and with an end."""
         return {
             # On the machine itself, not in its container: a forgotten head ends too.
-            "initialization_commands": [f"sudo shutdown -h +{self.machine_minutes}"],
+            "initialization_commands": [f"sudo shutdown -h +{self.machine_minutes}", DRIVER],
             **self.commands([], ""),
         }
 
@@ -252,7 +254,7 @@ class ClusterFile:
             ],
             "head_start_ray_commands": [
                 "ray stop",
-                f"{head_environment}{ENVIRONMENT} ray start --head --port={PORT} "
+                f"{head_environment}{ENVIRONMENT} {HEALTH} ray start --head --port={PORT} "
                 "--dashboard-host=127.0.0.1 --autoscaling-config=~/ray_bootstrap_config.yaml",
             ],
             "worker_start_ray_commands": [

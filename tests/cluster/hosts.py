@@ -1,9 +1,9 @@
 """Hosts on one machine: network namespaces with their own address, sshd, home and Ray folder.
 
-A host is told apart by everything that Ray's launcher needs: it is reached by ssh alone, it sees no
-processes but its own (`ray stop` ends all that it sees), `~` is a folder of its own, and so is Ray's
-temporary folder, where the on-premise provider keeps its state. The file system beside is shared,
-so that the virtual environment need not be copied. Needs root.
+A host is told apart by everything that Ray's launcher needs: it is reached by ssh alone, it sees
+no processes but its own (`ray stop` ends all that it sees), `~` is a folder of its own, and so is
+Ray's temporary folder, where the on-premise provider keeps its state. The file system beside is
+shared, so that the virtual environment need not be copied. Needs root.
 """
 
 import os
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Host:
         """End all on the host but what ssh needs, as a machine is lost: without notice."""
         for process in self.processes():
             if not _command(process).startswith(SERVICES):
-                with _gone_is_fine():
+                with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
 
 
@@ -164,16 +164,8 @@ def ssh(host: Host, folder: Path, command: str) -> list[str]:
 
 def _end_all(host: Host) -> None:
     for process in host.processes():
-        with _gone_is_fine():
+        with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except ProcessLookupError:
-        pass
 
 
 def _command(process: int) -> str:

@@ -4,7 +4,6 @@ The on-premise variant of `cluster.yaml` as it is printed, but for addresses, ke
 of a host is simulated but its hardware: see `hosts.py`.
 """
 
-import json
 import os
 import secrets
 import subprocess
@@ -15,16 +14,17 @@ from pathlib import Path
 
 import hydra
 import pytest
-import yaml
 
 from cli.cluster_file import content
 from cli.config import ClusterFileConfig, register
 from market.compose import CONF, typed
 from tests.cluster.hosts import Host, hosts, missing, ssh
+from tests.training.test_tracking import values, whole_records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RUNNER = "ray::SocietyRunner"
-STEPS = 400_000
+STEPS = 60_000
+BATCH = 2 * 3 * 2 * 4 * 21  # agent steps: runners x agents x starts x replicas x sessions
 TRAIN = (
     "market=synthetic market.sessions=800 market.assets=5 market.cache=null network.members=2 "
     "env.episode_sessions=21 pretrain.updates=5 algorithm.starts=2 algorithm.replicas=4 "
@@ -64,7 +64,9 @@ class Cluster:
 
     def up(self) -> None:
         """Run `ray up` and wait until every machine that can be reached belongs to the cluster."""
+        started = time.monotonic()
         self._ray("up", "--yes", "--no-config-cache", str(self.file))
+        print(f"ray up: {time.monotonic() - started:.0f} s")
         self.wait(lambda: self.nodes() == len(self.machines), UP_WITHIN_S, "all nodes")
 
     def nodes(self) -> int:
@@ -77,26 +79,54 @@ class Cluster:
         words = ssh(self.head, self.folder, f"bash --login -c -i '{command}' 2>/dev/null")
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
-    def train(self, *overrides: str) -> "subprocess.Popen[str]":
+    def train(self, *overrides: str) -> "subprocess.Popen[bytes]":
         """Start a run on the head."""
-        command = f"cd ~/tercet && tercet train cluster=auto {TRAIN} {' '.join(overrides)} > ~/run.log 2>&1"
+        arguments = f"cluster=auto {TRAIN} {' '.join(overrides)}"
+        command = f"cd ~/tercet && tercet train {arguments} > ~/run.log 2>&1"
         return subprocess.Popen(
             ["ray", "exec", "--no-config-cache", str(self.file), command],
-            env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def log(self) -> str:
+        """Return what the last run has said."""
+        return (self.head.home / "run.log").read_text()
+
+    def state(self, part: str) -> bool:
+        """Return whether a run has left a state of a part of it."""
+        runs = self.head.home / "tercet/runs"
+        return any(runs.glob(f"*/checkpoint/{part}.state-*"))
+
+    def summary(self) -> Path:
+        """Return the path of the summary of the newest run."""
+        runs = (self.head.home / "tercet/runs").glob("*/config.json")
+        return max(runs, key=lambda path: path.stat().st_mtime).parent / "summary.json"
+
+    def final_steps(self) -> list[list[float]]:
+        """Return the agent steps after each iteration of the newest run's last pass, per start."""
+        return [
+            [
+                row["final/agent_steps"]
+                for record in whole_records(path.read_bytes())
+                if "final/agent_steps" in (row := values(record.history.item))
+            ]
+            for path in sorted(self.summary().parent.glob("wandb/offline-run-*/*.wandb"))
+        ]
 
     def sampling(self) -> list[Host]:
         """Return the hosts on which env runners run."""
         return [host for host in self.machines if host.runs(RUNNER)]
 
     def wait(self, holds: Callable[[], bool], within_s: float, what: str) -> None:
-        ends = time.monotonic() + within_s
+        """Wait until something holds, and print how long it took."""
+        started = time.monotonic()
         while not holds():
-            if time.monotonic() > ends:
+            if time.monotonic() - started > within_s:
                 raise TimeoutError(
                     f"{what}: not within {within_s:.0f} s\n{self.on_head('ray status')}"
                 )
             time.sleep(0.5)
+        print(f"{what}: {time.monotonic() - started:.0f} s")
 
     def _ray(self, *words: str) -> None:
         done = subprocess.run(
@@ -152,13 +182,38 @@ def _run(module: str, *words: str) -> None:
     subprocess.run([sys.executable, "-m", module, *words], check=True, capture_output=True)
 
 
-def test_up(cluster: Cluster) -> None:
-    started = time.monotonic()
-    run = cluster.train("algorithm.steps=20000", "out=runs/one")
-    cluster.wait(lambda: len(cluster.sampling()) >= 2, 120, "runners on two hosts")
-    print("runners", time.monotonic() - started, cluster.sampling())
-    print(run.communicate(timeout=200)[0][-1000:])
-    print((cluster.head.home / "run.log").read_text(), time.monotonic() - started)
-    print(cluster.on_head("cd ~/tercet/runs/one && find . | head -50; cat summary.json"))
-    print(list((cluster.head.home / "tercet/runs/one").rglob("*")))
-    assert run.returncode == 0
+def test_a_run_uses_all_hosts_and_ends_with_all_its_steps_though_one_is_cut_off(
+    cluster: Cluster,
+) -> None:
+    with cluster.train("seed=1") as run:
+        cluster.wait(lambda: cluster.state("inner-rl"), RUNNING_WITHIN_S, "a first state")
+        sampling = cluster.sampling()
+        assert len(sampling) >= 2
+        lost = next(host for host in sampling if host is not cluster.head)
+        lost.cable(False)
+        try:
+            cluster.wait(lambda: run.poll() is not None, ENDS_WITHIN_S, "the end")
+        finally:
+            lost.cable(True)
+    assert run.returncode == 0, cluster.log()
+    assert "2 remote samplers" in cluster.log()
+    assert cluster.summary().exists()
+    (steps,) = cluster.final_steps()
+    assert steps[-1] >= STEPS
+
+
+def test_a_run_whose_head_is_killed_goes_on_after_the_next_ray_up(cluster: Cluster) -> None:
+    with cluster.train("seed=2"):
+        cluster.wait(lambda: cluster.state("final-rl"), ENDS_WITHIN_S, "a state of the final pass")
+        cluster.head.kill()
+    assert not cluster.summary().exists()
+    cluster.up()
+    with cluster.train("seed=2", "resume=auto") as run:
+        cluster.wait(lambda: run.poll() is not None, ENDS_WITHIN_S, "the end")
+    assert run.returncode == 0, cluster.log()
+    assert "inner pass, ppo ..." not in cluster.log()  # what was done is not done again
+    assert "resume=auto: runs/" in cluster.log()
+    assert cluster.summary().exists()
+    before, after = cluster.final_steps()
+    assert before[0] <= BATCH < after[0]  # not from the beginning
+    assert after[-1] >= STEPS

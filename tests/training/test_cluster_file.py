@@ -70,11 +70,13 @@ def test_every_ray_asks_for_its_token_and_shows_its_dashboard_to_itself_alone(
     assert "~/.ray/auth_token" in found["file_mounts"]
 
 
-def test_rented_machines_let_in_ssh_alone() -> None:
-    found = document("provider.ssh_from=203.0.113.7/32")
-    (rule,) = found["provider"]["security_group"]["IpPermissions"]
-    assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
-    assert rule["IpRanges"] == [{"CidrIp": "203.0.113.7/32"}]
+def test_every_rented_machine_stands_behind_the_group_and_has_the_image_that_is_given() -> None:
+    found = document("provider.security_group=sg-1", "provider.image=ami-2")
+    assert "security_group" not in found["provider"]  # Ray makes one of it, open to the world
+    machines = [one["node_config"] for one in found["available_node_types"].values()]
+    assert len(machines) == 3
+    assert all(machine["SecurityGroupIds"] == ["sg-1"] for machine in machines)
+    assert all(machine["ImageId"] == "ami-2" for machine in machines)
 
 
 @pytest.mark.parametrize("provider", ["aws", "gcp"])
