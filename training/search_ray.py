@@ -29,6 +29,7 @@ from training.settings import NoAlgorithm, RLSettings
 from training.trial import RUNG, SCORE, Assignment, learn
 
 EXPERIMENT = "tune"
+MACHINES_LOST = 2  # how often a trial is begun again whose process has died
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interruption ends it, as any other command
@@ -82,6 +83,7 @@ def search_with_ray(
             storage_path=str(storage.resolve()),
             stop={RUNG: search.rungs},
             callbacks=[recorder],
+            failure_config=tune.FailureConfig(max_failures=MACHINES_LOST),
             verbose=0,
         ),
     ).fit()

@@ -12,6 +12,8 @@ Setting = Mapping[str, Any]  # key -> value, of one trial
 
 # Groups that no trial may change: they make the data and the measure that trials are compared by.
 SEARCHED = ("features", "agents", "network", "pretrain", "algorithm")
+# They decide which stages are exported, or how often a state is saved: no trial depends on them.
+IRRELEVANT = ("keep_if", "checkpoint_seconds", "name")
 RANGE = ({"low", "high"}, {"low", "high", "log"})
 CHOICES = {"choices"}
 FACTOR = 1.25  # by which a perturbation scales a number that is drawn on a logarithmic scale
@@ -116,6 +118,8 @@ def read_space(tree: Mapping[str, Any]) -> dict[str, Range | Choices]:
                 f"tune.space.{key}: trials may differ in {', '.join(SEARCHED)} alone; everything "
                 f"else makes the measure that they are compared by"
             )
+        if key.rpartition(".")[2] in IRRELEVANT:
+            raise ValueError(f"tune.space.{key}: no trial depends on it")
     return space
 
 

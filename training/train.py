@@ -77,7 +77,7 @@ def run(
         _ray(config.algorithm, cluster, narrator) as algorithm,
         claimed(folder := folder_for(config, out, resume, store, narrator.say)),
         tracking(config.tracking, folder, config.to_json(), data.bars.sha256) as tracker,
-        _resumable(folder, narrator),
+        resumable(folder, narrator),
     ):
         enter(folder, data, config)
         checkpoint = Checkpoint(folder, society.network, store, narrator.say)
@@ -189,7 +189,7 @@ def _require_device(algorithm: RLSettings | NoAlgorithm, cluster: ClusterSetting
 
 
 @contextmanager
-def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
+def resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
     """Say how an interrupted run goes on."""
     how = f"to go on, add resume={folder} to the same overrides"
     try:

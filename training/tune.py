@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -69,7 +68,7 @@ def run(
     folds = inner_folds(data.train, base.selection, search.folds)
     with Narrator() as narrator:
         folder = _open(base, search, out, resume, narrator)
-        with claimed(folder), _resumable(folder, narrator):
+        with claimed(folder), train.resumable(folder, narrator):
             assignment = Assignment(
                 sealed(data),
                 base,
@@ -212,12 +211,3 @@ def _interrupted(record: dict[str, Any]) -> Iterator[Path]:
 
 def _touched(folder: Path) -> tuple[float, str]:
     return (folder / SEARCH).stat().st_mtime, folder.name
-
-
-@contextmanager
-def _resumable(folder: Path, narrator: Narrator) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        narrator.say(f"interrupted; to go on, add resume={folder} to the same overrides")
-        raise

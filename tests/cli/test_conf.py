@@ -24,7 +24,9 @@ NEEDS = {
 }
 ROOTS = {
     "policy": "backtest",
+    "provider": "cluster_file",
     "serving": "serve",
+    "tune": "tune",
     **dict.fromkeys(("broker", "control", "execution", "gateway", "strategy"), "gateway"),
 }
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))

@@ -30,7 +30,7 @@ from training.settings import ClusterSettings
 from training.stages import Stages
 from training.store import Store
 from training.tracking import KEYS, SilentTracker, final_numbers
-from training.train import _resumable, make_society, run
+from training.train import resumable, make_society, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
@@ -166,7 +166,7 @@ def test_a_run_leaves_everything_and_an_interrupted_one_goes_on_to_the_same(
 
 def test_a_run_that_lost_its_learners_says_how_it_goes_on(tmp_path: Path) -> None:
     line = rf"^one of 2 learners died; to go on, add resume={tmp_path} to the same overrides$"
-    with pytest.raises(InputError, match=line), _resumable(tmp_path, Narrator()):
+    with pytest.raises(InputError, match=line), resumable(tmp_path, Narrator()):
         raise ActorsLostError("one of 2 learners died")
 
 
