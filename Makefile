@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo paper-day test soak mutation check clean
+.PHONY: help install demo paper-day test cluster-test soak mutation check clean
 
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## create the virtual environment (VENV=path, default .venv) and install everything
 
@@ -29,6 +29,11 @@ paper-day: install  ## a day of a paper account on this machine, from agents to 
 
 test: install  ## run all tests and doctests
 	$(BIN)/python -m pytest
+
+cluster-test: install  ## three hosts on this machine, `ray up`, a worker lost, the head lost; as root
+	@test "$$(id -u)" = 0 || { echo "cluster-test: network namespaces need root"; exit 1; }
+	@which sshd rsync ip >/dev/null || apt-get install --quiet --yes openssh-server rsync iproute2
+	$(BIN)/python -m pytest -m cluster -rsP tests/cluster
 
 soak: install  ## every count in full: crashes, faults, fuzz, kills, 250 paper days; then mutation; hours
 	$(BIN)/python -m pytest --soak -rP -p no:cacheprovider --timeout=7200 tests

@@ -6,6 +6,7 @@ Ray's temporary folder, where the on-premise provider keeps its state. The file 
 shared, so that the virtual environment need not be copied. Needs root.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -17,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NETWORK = "10.213.7"
-BRIDGE = "tercet-br"
+BRIDGE, PREFIX = "tercet-br", "tercet-host"
+LOCK = Path("/run/lock/tercet-hosts")  # hosts of one test at a time
 STARTS_WITHIN_S = 20.0
 SERVICES = ("unshare", "/usr/sbin/sshd", "sshd:")
 NEEDS = ("ip", "unshare", "ssh", "ssh-keygen", "rsync", "/usr/sbin/sshd")
@@ -59,9 +61,9 @@ class Host:
         """Put the host's cable in, or take it out."""
         _ip("link", "set", f"{self.name}-br", "up" if plugged else "down")
 
-    def runs(self, title: str) -> bool:
-        """Return whether a process whose title begins so runs on the host."""
-        return any(_command(process).startswith(title) for process in self.processes())
+    def runs(self, words: str) -> bool:
+        """Return whether a process with these words in its command runs on the host."""
+        return any(words in _command(process) for process in self.processes())
 
     def processes(self) -> list[int]:
         """Return the ids of everything that runs on the host."""
@@ -89,6 +91,9 @@ def hosts(count: int, folder: Path, furnish: Callable[[Path], None]) -> Iterator
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
+        lock = stack.enter_context(LOCK.open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _clear()  # what a test that was killed has left
         # An overlay's upper folder may not lie on an overlay, as a container's files do.
         _run("mount", "-t", "tmpfs", "tmpfs", str(folder))
         stack.callback(_run, "umount", "--lazy", str(folder))
@@ -106,7 +111,7 @@ def hosts(count: int, folder: Path, furnish: Callable[[Path], None]) -> Iterator
 
 @contextmanager
 def _host(number: int, folder: Path, furnish: Callable[[Path], None]) -> Iterator[Host]:
-    host = Host(f"tercet-{number}", f"{NETWORK}.{10 + number}", folder / f"home{number}")
+    host = Host(f"{PREFIX}{number}", f"{NETWORK}.{10 + number}", folder / f"home{number}")
     host.home.mkdir()
     furnish(host.home)
     with ExitStack() as stack:
@@ -160,6 +165,17 @@ def ssh(host: Host, folder: Path, command: str) -> list[str]:
         "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
         "-o", "IdentitiesOnly=yes", f"root@{host.address}", command,
     ]  # fmt: skip
+
+
+def _clear() -> None:
+    left = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    for name in (line.split()[0] for line in left.splitlines() if line.startswith(PREFIX)):
+        _end_all(Host(name, "", Path()))
+        _ip("netns", "del", name)
+    for link in Path("/sys/class/net").glob(f"{PREFIX}*"):
+        subprocess.run(["ip", "link", "del", link.name], capture_output=True, check=False)
+    if Path("/sys/class/net", BRIDGE).exists():
+        _ip("link", "del", BRIDGE)
 
 
 def _end_all(host: Host) -> None:

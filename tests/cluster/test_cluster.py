@@ -15,6 +15,7 @@ from pathlib import Path
 import hydra
 import pytest
 
+from agents import artefact
 from cli.cluster_file import content
 from cli.config import ClusterFileConfig, register
 from market.compose import CONF, typed
@@ -30,7 +31,7 @@ TRAIN = (
     "env.episode_sessions=21 pretrain.updates=5 algorithm.starts=2 algorithm.replicas=4 "
     f"algorithm.minibatch_days=21 algorithm.checkpoint_seconds=1 algorithm.steps={STEPS}"
 )
-UP_WITHIN_S, RUNNING_WITHIN_S, ENDS_WITHIN_S = 120.0, 90.0, 240.0
+UP_WITHIN_S, RUNNING_WITHIN_S, ENDS_WITHIN_S, DOWN_WITHIN_S = 180.0, 120.0, 300.0, 60.0
 
 pytestmark = [
     pytest.mark.cluster,
@@ -65,13 +66,13 @@ class Cluster:
     def up(self) -> None:
         """Run `ray up` and wait until every machine that can be reached belongs to the cluster."""
         started = time.monotonic()
-        self._ray("up", "--yes", "--no-config-cache", str(self.file))
+        self.ray("up", "--yes", "--no-config-cache", str(self.file))
         print(f"ray up: {time.monotonic() - started:.0f} s")
         self.wait(lambda: self.nodes() == len(self.machines), UP_WITHIN_S, "all nodes")
 
-    def nodes(self) -> int:
-        """Return how many living nodes the head counts."""
-        done = self.on_head("ray list nodes --format json --filter state=ALIVE 2>/dev/null")
+    def nodes(self, environment: str = "") -> int:
+        """Return how many living nodes the head tells one with these variables of; 0 if none."""
+        done = self.on_head(f"{environment}ray list nodes --format json --filter state=ALIVE")
         return done.count('"node_id"')
 
     def on_head(self, command: str) -> str:
@@ -128,7 +129,8 @@ class Cluster:
             time.sleep(0.5)
         print(f"{what}: {time.monotonic() - started:.0f} s")
 
-    def _ray(self, *words: str) -> None:
+    def ray(self, *words: str) -> None:
+        """Run one of the launcher's commands."""
         done = subprocess.run(
             ["ray", *words], env=self._environment, capture_output=True, text=True, check=False
         )
@@ -182,6 +184,18 @@ def _run(module: str, *words: str) -> None:
     subprocess.run([sys.executable, "-m", module, *words], check=True, capture_output=True)
 
 
+def test_nobody_without_the_token_is_let_in(cluster: Cluster) -> None:
+    assert cluster.nodes() == 3
+    assert cluster.nodes("RAY_AUTH_TOKEN=guessed ") == 0
+    assert cluster.nodes("RAY_AUTH_MODE=disabled ") == 0
+
+
+def test_the_dashboard_answers_on_the_heads_own_loopback_alone(cluster: Cluster) -> None:
+    asked = "curl --silent --output /dev/null --write-out %{{http_code}} http://{}:8265/"
+    assert cluster.on_head(asked.format("127.0.0.1")) not in ("", "000")
+    assert cluster.on_head(asked.format(cluster.head.address)) == "000"
+
+
 def test_a_run_uses_all_hosts_and_ends_with_all_its_steps_though_one_is_cut_off(
     cluster: Cluster,
 ) -> None:
@@ -193,6 +207,7 @@ def test_a_run_uses_all_hosts_and_ends_with_all_its_steps_though_one_is_cut_off(
         lost.cable(False)
         try:
             cluster.wait(lambda: run.poll() is not None, ENDS_WITHIN_S, "the end")
+            assert cluster.nodes() == 2  # it was not the cable of a host that nobody missed
         finally:
             lost.cable(True)
     assert run.returncode == 0, cluster.log()
@@ -214,6 +229,15 @@ def test_a_run_whose_head_is_killed_goes_on_after_the_next_ray_up(cluster: Clust
     assert "inner pass, ppo ..." not in cluster.log()  # what was done is not done again
     assert "resume=auto: runs/" in cluster.log()
     assert cluster.summary().exists()
-    before, after = cluster.final_steps()
-    assert before[0] <= BATCH < after[0]  # not from the beginning
+    after = cluster.final_steps()[-1]
+    assert after[0] > BATCH  # not from the beginning
     assert after[-1] >= STEPS
+
+
+def test_the_artefact_is_fetched_whole_and_ray_down_ends_the_head(cluster: Cluster) -> None:
+    fetched = cluster.folder / "fetched"
+    cluster.ray("rsync-down", str(cluster.file), "~/tercet/runs/latest/", str(fetched))
+    assert artefact.load(fetched / "artefact").networks
+    assert cluster.head.runs("raylet")
+    cluster.ray("down", "--yes", str(cluster.file))
+    cluster.wait(lambda: not cluster.head.runs("raylet"), DOWN_WITHIN_S, "ray down")
