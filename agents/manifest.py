@@ -60,7 +60,7 @@ class Manifest:
         code_version: of the program that trained.
         assumed_adv: account currency a day, one or by symbol, where the source had no volume.
         metrics: what was measured, by name; None where undefined.
-        trials: configurations that the run chose between, >= 1.
+        trials: configurations that were tried on this data, this one among them, >= 1.
         deterministic: the policies act by their mean.
     """
 

@@ -48,7 +48,8 @@ class RunFacts:
         assumed_adv: configured daily traded value, one number or by symbol; None where measured.
         costs: the model at scale 1.
         opening: of the test window.
-        trials: configurations that the run chose between; None where nothing was chosen.
+        trials: configurations that were tried on this data, this one among them; None where
+            nothing was trained.
     """
 
     run_id: str
@@ -198,6 +199,11 @@ def _notes(data: Dataset, contest: Contest, facts: RunFacts) -> list[str]:
         notes.append(
             f"Runs beside this one had read the test window {facts.opening.earlier_readings} times "
             f"before: what is chosen by looking at them is no longer out of sample."
+        )
+    if facts.trials is not None and facts.trials > 1:
+        notes.append(
+            f"By the ledger of trials, {facts.trials} configurations were tried on this data: the "
+            f"best of so many looks better than it is."
         )
     notes.append(
         f"Sharpe and Sortino ratios are measured against a cash rate of "

@@ -32,6 +32,7 @@ EXPERIMENT = "tune"
 MACHINES_LOST = 2  # how often a trial is begun again whose process has died
 ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record
+    "RAY_AIR_NEW_OUTPUT": "0",  # which prints a table even at the lowest verbosity
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # an interruption ends it, as any other command
 }
 

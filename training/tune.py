@@ -180,10 +180,12 @@ def _open(
 ) -> Path:
     """Return the folder of a new search, or that of the interrupted one."""
     record = {"base": base.to_json(), "search": {"kind": type(search).__name__, **asdict(search)}}
+    if resume == AUTO and out is not None and (Path(out) / SEARCH / CONFIG).exists():
+        resume = out
     if resume is not None and resume != AUTO:
         check_config(Path(resume) / SEARCH, record)
         return Path(resume)
-    if resume == AUTO:
+    if resume == AUTO and out is None:
         newest = max(_interrupted(record), key=_touched, default=None)
         if newest is not None:
             narrator.say(f"resume=auto: {newest} goes on")

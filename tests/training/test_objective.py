@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_folds_tile_the_validation_rows_and_learn_an_embargo_before_them(
     assert len(folds) == count
     assert folds[0].judged.start == train.stop - round(length * 0.25)
     assert folds[-1].judged.stop == train.stop
-    for one, following in zip(folds, folds[1:], strict=False):
+    for one, following in pairwise(folds):
         assert one.judged.stop == following.judged.start
     assert all(fold.learned.stop == fold.judged.start - embargo for fold in folds)
     assert all(fold.learned.start == train.start for fold in folds)

@@ -30,7 +30,7 @@ from training.settings import ClusterSettings
 from training.stages import Stages
 from training.store import Store
 from training.tracking import KEYS, SilentTracker, final_numbers
-from training.train import resumable, make_society, run
+from training.train import make_society, resumable, run
 
 pytestmark = pytest.mark.usefixtures("ray_here")
 
