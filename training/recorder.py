@@ -24,6 +24,7 @@ class Recorder(Callback):  # type: ignore[misc]  # Ray Tune is untyped
         rungs: times that a trial is judged.
         trials: of the whole search.
         narrator: for people.
+        track: is given each trial that is over.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Recorder(Callback):  # type: ignore[misc]  # Ray Tune is untyped
         rungs: int,
         trials: int,
         narrator: Narrator,
+        track: Callable[[Tried], None],
     ) -> None:
         self._ledger, self._blank, self._identify = ledger, blank, identify
-        self._rungs, self._trials, self._narrator = rungs, trials, narrator
+        self._rungs, self._narrator, self._track = rungs, narrator, track
         self._latest = {tried.trial: tried for tried in ledger.of_run(blank.run)}
         self._narrator.phase("search", float(trials), float(self._over))
 
@@ -96,6 +98,7 @@ class Recorder(Callback):  # type: ignore[misc]  # Ray Tune is untyped
         row = self._latest[str(trial)]
         state = State.done if self._rungs in row.scores else State.stopped
         self._write(replace(row, state=state))
+        self._track(row)
         self._tell(row, state)
 
     def on_trial_error(

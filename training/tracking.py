@@ -40,6 +40,9 @@ KEYS = (
 )
 """With <pass> one of inner, final; <stage> one of warm_start, rl."""
 
+TRIAL_KEYS = ("search/rung", "search/score", "search/standard_error")
+"""Logged of each trial of a search, in a run of its own."""
+
 PASSES = ("inner", "final")
 DOUBTS = (
     "active_information_ratio",

@@ -25,11 +25,13 @@ from training.progress import Narrator
 from training.resume import AUTO
 from training.search import PbtSearch, Search
 from training.search_space import Setting
-from training.settings import ClusterSettings, RLSettings
+from training.settings import ClusterSettings, NoTracking, RLSettings
+from training.tracking import grouped, tracking
 from training.trial import Assignment, Configure, Pupil
 
 SEARCH = "search"  # folder of what an interrupted search goes on from
 ID = "id"  # file with the search's name in the ledger: a folder may be made anew under its name
+TRIALS = "trials"  # folder, of the tracking files of each
 RESULT = "search.json"
 
 
@@ -147,6 +149,9 @@ def _search(
     def identify(setting: Setting) -> str:
         return identity_of(json.dumps(dict(setting), sort_keys=True))
 
+    def track(row: Tried) -> None:
+        _track(folder, row, assignment.configure(row.settings))
+
     with ray_for(cluster, narrator.say):
         # Ray reads its environment when it is first imported, so not before it was started.
         from training.recorder import Recorder
@@ -155,10 +160,26 @@ def _search(
         algorithm = assignment.base.algorithm
         if isinstance(algorithm, RLSettings):
             placement.require_room(algorithm, cluster, narrator.say)
-        recorder = Recorder(ledger, blank, identify, search.rungs, search.trials, narrator)
+        recorder = Recorder(ledger, blank, identify, search.rungs, search.trials, narrator, track)
         search_with_ray(assignment, search, default, recorder, folder / SEARCH)
     ledger.export(name, folder / PARQUET)
     return ledger.of_run(name)
+
+
+def _track(folder: Path, row: Tried, config: Configuration) -> None:
+    """Track a trial that is over as a run of its own, beside the others of the search.
+
+    It is done here and not where the trial ran: that machine may not see the folder.
+    """
+    settings = grouped(config.tracking, folder.name, row.trial)
+    own = folder / TRIALS / row.trial
+    if not isinstance(settings, NoTracking):
+        own.mkdir(parents=True, exist_ok=True)
+    with tracking(settings, own, config.to_json(), row.data) as tracker:
+        for rung, score in row.scores.items():
+            tracker.log({"search/rung": rung, "search/score": score})
+        if row.standard_error is not None:
+            tracker.log({"search/standard_error": row.standard_error})
 
 
 def _check(assignment: Assignment, default: Setting) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from agents import artefact
 from evaluation.trial_ledger import State, TrialLedger, Tried
 from market.compose import CONF
+from training.tracking import TRIAL_KEYS
 
 MARKET = (
     "market=synthetic", "market.sessions=1000", "market.assets=5", "market.world=planted_alpha",
@@ -129,7 +131,7 @@ def test_a_population_trades_states_and_every_setting_that_it_had_is_written_dow
     folder = tmp_path / "run"
     code, out, said = tercet(
         "tune", *MARKET, *SMALL_RL, "tune=pbt", "tune.trials=3", f"out={folder}",
-        "tune.quantile=0.34", "algorithm.num_env_runners=0",
+        "tune.quantile=0.34", "tracking=wandb",
     )  # fmt: skip
     assert code == 0, said
     table = pd.read_parquet(folder / "trials.parquet")
@@ -145,6 +147,18 @@ def test_a_population_trades_states_and_every_setting_that_it_had_is_written_dow
     )
     assert json.loads((folder / "summary.json").read_text())["trials"] == 4
     assert "4 configurations: 3 done, 1 left" in out
+
+    for trial in done["trial"]:
+        (written,) = (folder / "trials" / trial).glob("wandb/offline-run-*/*.wandb")
+        record = written.read_bytes()
+        assert all(key.encode() in record for key in TRIAL_KEYS)
+        assert folder.name.encode() in record, "the group is that of the search"
+
+
+def test_every_key_that_is_logged_of_a_trial_is_explained() -> None:
+    section = (CONF.parent / "docs" / "metrics.md").read_text().split("## Logged of each trial")[1]
+    explained = re.findall(r"^\| `([^`]+)` \|", section.split("\n## ")[0], re.MULTILINE)
+    assert explained == list(TRIAL_KEYS)
 
 
 @pytest.mark.parametrize(
