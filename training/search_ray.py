@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ ENVIRONMENT = {
 
 
 def search_with_ray(
-    assignment: Assignment, search: Search, default: Setting, recorder: Recorder, storage: Path
+    assignment: Assignment, search: Search, default: Setting, recorder: Recorder, storage: str
 ) -> None:
     """Run every trial that is not over; Ray runs already.
 
@@ -47,7 +46,7 @@ def search_with_ray(
         search: how.
         default: the setting of the first trial.
         recorder: writes trials down, and knows those of before an interruption.
-        storage: folder for Ray Tune's own files.
+        storage: folder or address for Ray Tune's own files; all machines see it.
     """
     os.environ.update(ENVIRONMENT)
     seed = assignment.base.seed
@@ -81,7 +80,7 @@ def search_with_ray(
         ),
         run_config=tune.RunConfig(
             name=EXPERIMENT,
-            storage_path=str(storage.resolve()),
+            storage_path=storage,
             stop={RUNG: search.rungs},
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=MACHINES_LOST),

@@ -1,11 +1,10 @@
 """One trial of a search, in a process that Ray Tune chooses: learn on every fold, rung by rung."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
+from shutil import copyfile, copytree
 from tempfile import TemporaryDirectory
 
 import torch
@@ -20,6 +19,7 @@ from training.search_space import Setting
 from training.seeds import seed_of
 from training.settings import NoAlgorithm, NoPretrain
 from training.train import make_society
+from training.trial_state import TrialStates
 from training.warm_start import warm_start
 
 Networks = dict[str, PolicyNetwork]
@@ -39,7 +39,7 @@ class Assignment:
         configure: setting of a trial -> its configuration.
         folds: to learn and to be judged on.
         rungs: times that a trial is judged.
-        states: folder of what trials leave to go on from; absent on the nodes that cannot see it.
+        states: what trials leave to go on from.
         handed_on: whether Ray Tune gets each state as well, to hand it to another trial.
     """
 
@@ -48,7 +48,7 @@ class Assignment:
     configure: Configure
     folds: Sequence[Fold]
     rungs: int
-    states: Path
+    states: TrialStates
     handed_on: bool
 
 
@@ -57,19 +57,18 @@ def learn(setting: Setting, assignment: Assignment) -> None:
     from ray import tune
 
     torch.set_num_threads(1)
-    kept = assignment.states / tune.get_context().get_trial_name()
+    states, name = assignment.states, tune.get_context().get_trial_name()
     handed = tune.get_checkpoint()
     with TemporaryDirectory() as scratch:
         pupil = Pupil.of(setting, assignment, Path(scratch))
         if handed is not None:
             with handed.as_directory() as state:
                 pupil.take_over(Path(state))
-        elif (last := last_state(kept)) is not None:
+        elif (last := states.last(name)) is not None:
             pupil.take_over(last)
         for rung in pupil.ahead():
             judged = pupil.climb(rung)
-            if assignment.states.exists():
-                keep_state(kept, pupil.state, rung)
+            states.keep(name, pupil.state, rung)
             checkpoint = None
             if assignment.handed_on:
                 checkpoint = tune.Checkpoint.from_directory(str(pupil.state))
@@ -121,13 +120,8 @@ class Pupil:
 
     def take_over(self, state: Path) -> None:
         """Go on from the state of another pupil, or from one's own before an interruption."""
-        for item in state.iterdir():
-            if item.is_dir():
-                (self.state / item.name).mkdir(exist_ok=True)
-                for file in item.iterdir():
-                    (self.state / item.name / file.name).write_bytes(file.read_bytes())
+        copytree(state, self.state, dirs_exist_ok=True)
         self._done = json.loads((state / RUNG_FILE).read_text())
-        (self.state / RUNG_FILE).write_text(json.dumps(self._done))
 
     def ahead(self) -> list[int]:
         """Return the rungs that are still to be climbed."""
@@ -144,22 +138,25 @@ class Pupil:
 
     def _learn(self, fold: Fold, rung: int) -> Networks:
         settings, seed = self._config.algorithm, self._config.seed
-        state = self.state / fold.name
         if isinstance(settings, NoAlgorithm):
             return self._warm(fold)
         from training.algorithm import Trainer  # here: RLlib takes seconds to import
 
-        begun = state.exists()
-        start = self._society.new_networks(seed) if begun else self._warm(fold)
+        start = self._society.new_networks(seed) if self._done else self._warm(fold)
         seed = seed_of(seed, fold.name, "rl")
         trainer = Trainer(self._society, start, fold.learned, settings, seed)
         try:
-            if begun:
-                trainer.restore(state)
-            while trainer.agent_steps * self._rungs < settings.steps * rung:
-                trainer.iterate()
-            state.mkdir(exist_ok=True)
-            trainer.save(state)
+            with TemporaryDirectory() as scratch:
+                own = Path(scratch)
+                if self._done:
+                    for file in self.state.glob(f"{fold.name}-*"):
+                        copyfile(file, own / file.name.removeprefix(f"{fold.name}-"))
+                    trainer.restore(own)
+                while trainer.agent_steps * self._rungs < settings.steps * rung:
+                    trainer.iterate()
+                trainer.save(own)
+                for file in own.iterdir():  # the state is flat, as a store wants it
+                    copyfile(file, self.state / f"{fold.name}-{file.name}")
             return trainer.networks()
         finally:
             trainer.stop()
@@ -172,26 +169,3 @@ class Pupil:
             seed = seed_of(self._config.seed, fold.name)
             warm_start(networks, self._society.market, fold.learned, settings, seed)
         return networks
-
-
-def keep_state(kept: Path, state: Path, rung: int) -> None:
-    """Copy a state to where it outlives the trial, whole or not at all, and drop the one before."""
-    unfinished = kept / f".{os.getpid()}"
-    rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for file in (path for path in state.rglob("*") if path.is_file()):
-        copy = unfinished / file.relative_to(state)
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_bytes(file.read_bytes())
-    before = last_state(kept)
-    whole = kept / str(rung)
-    if before != whole:
-        unfinished.rename(whole)
-        if before is not None:
-            rmtree(before)
-
-
-def last_state(kept: Path) -> Path | None:
-    """Return the state that a trial has left last, if any."""
-    states = [path for path in kept.glob("*") if path.name.isdecimal()]
-    return max(states, key=lambda path: int(path.name), default=None)

@@ -28,9 +28,11 @@ from training.search_space import Setting
 from training.settings import ClusterSettings, NoTracking, RLSettings
 from training.tracking import grouped, tracking
 from training.trial import Assignment, Configure, Pupil
+from training.trial_state import TrialStates
 
 SEARCH = "search"  # folder of what an interrupted search goes on from
 ID = "id"  # file with the search's name in the ledger: a folder may be made anew under its name
+STATES = "states"
 TRIALS = "trials"  # folder, of the tracking files of each
 RESULT = "search.json"
 
@@ -77,12 +79,17 @@ def run(
                 configure,
                 folds,
                 search.rungs,
-                (folder / SEARCH / "states").resolve(),
+                TrialStates(
+                    (folder / SEARCH / STATES).resolve(),
+                    cluster.checkpoints,
+                    (folder / SEARCH / ID).read_text(),
+                ),
                 handed_on=isinstance(search, PbtSearch),
             )
             rows = _search(folder, data, assignment, search, cluster, default, narrator)
             found = summarised(rows, default)
             write(folder / RESULT, found)
+            assignment.states.discard()
     best = configure(found["best"]["settings"])
     if not (folder / CONFIG).exists():
         write_config(folder, best.to_json())
@@ -137,9 +144,8 @@ def _search(
 ) -> list[Tried]:
     """Run what the ledger does not know to be over; return all rows of the search."""
     ledger = TrialLedger(folder.resolve().parent)
-    assignment.states.mkdir(exist_ok=True)
-    _check(assignment, default)
-    name = (folder / SEARCH / ID).read_text()
+    Pupil.of(default, assignment, folder)  # refuses what every trial would fail by
+    name = assignment.states.search
     blank = Tried(name, "", "", data.bars.sha256, assignment.base.seed, {})
 
     @cache
@@ -161,9 +167,23 @@ def _search(
         if isinstance(algorithm, RLSettings):
             placement.require_room(algorithm, cluster, narrator.say)
         recorder = Recorder(ledger, blank, identify, search.rungs, search.trials, narrator, track)
-        search_with_ray(assignment, search, default, recorder, folder / SEARCH)
+        storage = _storage(folder, search, cluster)
+        search_with_ray(assignment, search, default, recorder, storage)
     ledger.export(name, folder / PARQUET)
     return ledger.of_run(name)
+
+
+def _storage(folder: Path, search: Search, cluster: ClusterSettings) -> str:
+    """Return where Ray Tune puts states that go from one member of a population to another."""
+    import ray
+
+    if not isinstance(search, PbtSearch) or sum(node["Alive"] for node in ray.nodes()) == 1:
+        return str((folder / SEARCH).resolve())
+    if cluster.checkpoints is None:
+        raise InputError(
+            "tune=pbt hands states from machine to machine: cluster.checkpoints=<URL> that all see"
+        )
+    return cluster.checkpoints
 
 
 def _track(folder: Path, row: Tried, config: Configuration) -> None:
@@ -180,11 +200,6 @@ def _track(folder: Path, row: Tried, config: Configuration) -> None:
             tracker.log({"search/rung": rung, "search/score": score})
         if row.standard_error is not None:
             tracker.log({"search/standard_error": row.standard_error})
-
-
-def _check(assignment: Assignment, default: Setting) -> None:
-    """Refuse what every trial would fail by, before any of them begins."""
-    Pupil.of(default, assignment, assignment.states)
 
 
 def _require_default(search: Search, default: Setting) -> None:
@@ -214,7 +229,7 @@ def _open(
         narrator.say("resume=auto: there is no interrupted search of this configuration")
     folder = open_run(out, "tune", base.seed)
     with room_in(folder):
-        (folder / SEARCH).mkdir()
+        (folder / SEARCH / STATES).mkdir(parents=True)
         (folder / SEARCH / ID).write_text(f"{folder.resolve().name}-{uuid4().hex[:8]}")
         write_config(folder / SEARCH, record)
     return folder

@@ -21,7 +21,8 @@ from training.objective import Score, inner_folds, score, sealed
 from training.selection import inner_windows
 from training.settings import NoAlgorithm, NoPretrain, SelectionSettings
 from training.train import make_society
-from training.trial import Pupil, keep_state, last_state
+from training.trial import Pupil
+from training.trial_state import TrialStates
 
 SELECTION = SelectionSettings(validation_fraction=0.2, embargo=21)
 
@@ -148,35 +149,18 @@ def test_a_pupil_that_goes_on_from_its_state_ends_where_one_without_a_stop_does(
     data = sealed(build(config.market, config.quality, config.features))
     folds = inner_folds(data.train, config.selection, 1)
     places = [tmp_path / name for name in ("whole", "first", "second", "kept")]
-    for place in places[:3]:
+    for place in places:
         place.mkdir()
+    states = TrialStates(places[3], None, "search")
     whole = Pupil(config, data, folds, 2, places[0])
     expected = [whole.climb(rung) for rung in whole.ahead()]
     first = Pupil(config, data, folds, 2, places[1])
     assert first.climb(1) == expected[0]
-    keep_state(places[3], places[1], 1)
+    states.keep("00007", places[1], 1)
 
     second = Pupil(config, data, folds, 2, places[2])
-    kept = last_state(places[3])
+    kept = states.last("00007")
     assert kept is not None
     second.take_over(kept)
     assert second.ahead() == [2]
     assert second.climb(2) == expected[1] != expected[0]
-
-
-def test_a_state_is_kept_whole_and_only_the_last_one(tmp_path: Path) -> None:
-    state, kept = tmp_path / "state", tmp_path / "kept"
-    (state / "fold0").mkdir(parents=True)
-    (state / "fold0" / "learners.pt").write_text("one")
-    assert last_state(kept) is None
-    keep_state(kept, state, 1)
-    (state / "fold0" / "learners.pt").write_text("two")
-    keep_state(kept, state, 2)
-    keep_state(kept, state, 10)
-    last = last_state(kept)
-    assert last is not None
-    assert last.name == "10"
-    assert (last / "fold0" / "learners.pt").read_text() == "two"
-    assert [path.name for path in kept.iterdir()] == ["10"]
-    (kept / ".1234" / "fold0").mkdir(parents=True)  # as a process leaves it that was killed
-    assert last_state(kept) == last
