@@ -1,5 +1,7 @@
 """The files that `ray up` reads: whole for Ray's own validation, and closed to the world."""
 
+import os
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,39 @@ def test_ray_asks_for_spot_until_there_is_none() -> None:
 
     assert asked() == {"runner_spot": 1}
     assert asked(runner_spot=0.0) == {"runner_on_demand": 1}
+
+
+@pytest.mark.parametrize("before", [None, "", "[ -z $PS1 ] && return\n"])
+def test_every_shell_asks_for_the_token_however_often_a_machine_is_set_up(
+    before: str | None, tmp_path: Path
+) -> None:
+    if before is not None:
+        (tmp_path / ".bashrc").write_text(before)
+    command = document("provider=on_premise")["setup_commands"][-1]
+    for _ in range(2):
+        bash(command, HOME=str(tmp_path))
+    line = "export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0\n"
+    assert (tmp_path / ".bashrc").read_text() == line + (before or "")
+
+
+@pytest.mark.parametrize("devices", ["Amazon.com Elastic Network Adapter", "NVIDIA L4"])
+def test_a_machine_waits_for_its_driver_and_one_without_a_gpu_does_not(
+    devices: str, tmp_path: Path
+) -> None:
+    def program(name: str, script: str) -> None:
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    program("lspci", f"echo {devices}")
+    program("nvidia-smi", f"test -e {tmp_path}/asked || {{ touch {tmp_path}/asked; exit 9; }}")
+    for provider in ("aws", "gcp"):
+        *_, wait = document(f"provider={provider}")["initialization_commands"]
+        bash(wait, PATH=f"{tmp_path}:{os.environ['PATH']}")
+        assert (tmp_path / "asked").exists() == ("NVIDIA" in devices)
+
+
+def bash(command: str, **environment: str) -> None:
+    subprocess.run(["bash", "-c", command], env=os.environ | environment, check=True)
 
 
 def test_the_image_is_that_of_the_locked_ray_and_python() -> None:
