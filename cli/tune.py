@@ -93,6 +93,10 @@ def _searched(found: dict[str, Any]) -> str:
         if row is not None:
             error = number(row["standard_error"])
             lines.append(f"  {name:<8} {number(row['score'])} ± {error}  (trial {row['trial']})")
+    lines.append(
+        f"probability that the best is more than the luckiest of {found['compared']} "
+        f"configurations tried on this data: {number(found['deflated'])}"
+    )
     chosen = found["best"]["settings"].items()
     lines.append("the best: " + " ".join(f"{key}={_written(value)}" for key, value in chosen))
     return "\n".join(lines)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from market.bars import FloatArray
 from risk import measures
 
+EULER = 0.5772156649015329  # the Euler-Mascheroni constant
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -58,6 +60,48 @@ def probabilistic_sharpe(
         return math.nan
     excess = measures.sharpe(returns, periods_per_year, cash_rate) - benchmark_sharpe
     return NormalDist().cdf(excess / error)
+
+
+def expected_maximum(count: int) -> float:
+    """Return about what the largest of so many independent standard normal numbers is.
+
+    Source:
+        Bailey & López de Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management, 2014.
+
+    >>> round(expected_maximum(10), 2), expected_maximum(1)
+    (1.57, 0.0)
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, was {count}")
+    if count == 1:
+        return 0.0
+    normal = NormalDist()
+    far = normal.inv_cdf(1.0 - 1.0 / (count * math.e))
+    return (1.0 - EULER) * normal.inv_cdf(1.0 - 1.0 / count) + EULER * far
+
+
+def deflated_sharpe(best: Estimate, scores: FloatArray, trials: int) -> float:
+    """Return the probability that the best of several trials is better than the luckiest of them.
+
+    The benchmark is the ratio that the best of `trials` strategies would show if none had any skill
+    and their ratios differed as much as the scores do.
+
+    Args:
+        best: Sharpe or information ratio of the chosen trial, with its standard error.
+        scores: (S,) ratios of the trials, in the same unit.
+        trials: how many there were, S or more.
+
+    Returns:
+        Probability in [0, 1]; NaN where the standard error is undefined.
+
+    Source:
+        Bailey & López de Prado, "The Deflated Sharpe Ratio", Journal of Portfolio Management, 2014.
+    """
+    if not best.standard_error > 0.0:
+        return math.nan
+    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else 0.0
+    benchmark = deviation * expected_maximum(trials)
+    return NormalDist().cdf((best.value - benchmark) / best.standard_error)
 
 
 def newey_west_lags(periods: int) -> int:

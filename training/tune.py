@@ -10,7 +10,10 @@ from shutil import rmtree
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+
 from evaluation.run_folder import RUNS, SUMMARY, claimed, is_claimed, open_run, room_in
+from evaluation.statistics import Estimate, deflated_sharpe
 from evaluation.summary import write
 from evaluation.trial_ledger import PARQUET, State, TrialLedger, Tried
 from market.build import build
@@ -87,7 +90,8 @@ def run(
                 handed_on=isinstance(search, PbtSearch),
             )
             rows = _search(folder, data, assignment, search, cluster, default, narrator)
-            found = summarised(rows, default)
+            compared = TrialLedger(folder.resolve().parent).compared(data.bars.sha256)
+            found = summarised(rows, default, compared)
             write(folder / RESULT, found)
             assignment.states.discard()
     best = configure(found["best"]["settings"])
@@ -98,8 +102,13 @@ def run(
     return folder, found, summary
 
 
-def summarised(rows: Sequence[Tried], default: Setting) -> dict[str, Any]:
+def summarised(rows: Sequence[Tried], default: Setting, compared: int) -> dict[str, Any]:
     """Return what a search found: how many trials ended how, the best of them, and the default.
+
+    Args:
+        rows: of the search.
+        default: setting of its first trial.
+        compared: configurations that were ever tried on this data.
 
     Raises:
         InputError: if no trial reached its end.
@@ -110,10 +119,15 @@ def summarised(rows: Sequence[Tried], default: Setting) -> dict[str, Any]:
         raise InputError(f"no trial of the search reached its end{failed}")
     best = max(ended, key=_score)
     first = next((row for row in rows if row.settings == default), None)
+    error = math.nan if best.standard_error is None else best.standard_error
+    scores = np.array([row.score for row in rows if row.score is not None])
+    deflated = deflated_sharpe(Estimate(_score(best), error), scores, max(compared, len(scores)))
     return {
         "trials": len({row.trial for row in rows}),
         "configurations": len({row.configuration for row in rows}),
         "states": {state.name: sum(row.state is state for row in rows) for state in State},
+        "compared": compared,
+        "deflated": None if math.isnan(deflated) else deflated,
         "best": _shown(best),
         "default": None if first is None else _shown(first),
     }

@@ -256,3 +256,32 @@ def test_a_history_that_is_resampled_to_a_constant_has_no_ratio() -> None:
     starts = np.array([[0, 5, 10], [0, 5, 45]])
     ratios = statistics._resampled(values, starts, 20).ratios
     assert np.isnan(ratios[0]) and ratios[1] > 0.0
+
+
+def test_the_deflated_sharpe_ratio_of_the_papers_analyst() -> None:
+    # Bailey & López de Prado (2014): 100 trials with a variance of 1/2 a year; the best has an
+    # annual ratio of 2.5 over five years of 250 days, skewness -3 and kurtosis 10.
+    ratio = 2.5 / math.sqrt(250.0)
+    error = math.sqrt((1.0 + 3.0 * ratio + 9.0 / 4.0 * ratio**2) / (1250 - 1))
+    scores = np.array([-1.0, 1.0] * 50)
+    scores *= math.sqrt(0.5 / 250.0) / scores.std(ddof=1)
+    best = statistics.Estimate(ratio, error)
+    assert scores.std(ddof=1) * statistics.expected_maximum(100) == pytest.approx(0.1132, abs=5e-5)
+    assert statistics.deflated_sharpe(best, scores, 100) == pytest.approx(0.9004, abs=5e-4)
+
+
+def test_the_largest_of_many_normal_numbers_is_about_what_is_expected() -> None:
+    random = np.random.default_rng(11)
+    for count in (5, 20, 100):
+        largest = random.standard_normal((20_000, count)).max(axis=1).mean()
+        assert statistics.expected_maximum(count) == pytest.approx(largest, abs=0.05)
+
+
+def test_more_trials_leave_less_of_the_best_and_one_trial_all_of_it() -> None:
+    best, scores = statistics.Estimate(1.0, 0.5), np.array([0.0, 0.5, 1.0])
+    left = [statistics.deflated_sharpe(best, scores, count) for count in (3, 30, 300)]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1]
+    alone = statistics.deflated_sharpe(best, scores[-1:], 1)
+    assert alone == pytest.approx(0.9772, abs=1e-4)  # two standard errors
+    assert math.isnan(statistics.deflated_sharpe(statistics.Estimate(0.0, math.nan), scores, 3))
