@@ -20,6 +20,7 @@ from training.seeds import seed_of
 from training.trial import SCORE
 
 NAME = "{:05d}"  # of a trial, by its number in the search
+FIRST = NAME.format(0)  # the default
 
 
 def drawn(space: Space, seed: int, numbers: range, default: Setting) -> dict[str, Setting]:

@@ -17,9 +17,10 @@ from ray.tune.schedulers import (
 from ray.tune.search import BasicVariantGenerator
 
 from evaluation.trial_ledger import Tried
+from market.errors import InputError
 from training import placement
 from training.placement import Bundle
-from training.proposals import Listed, Proposed, drawn
+from training.proposals import FIRST, Listed, Proposed, drawn
 from training.recorder import Recorder
 from training.search import AshaSearch, OptunaSearch, PbtSearch, Search
 from training.search_space import Setting, Space
@@ -66,9 +67,9 @@ def search_with_ray(
             return str(names[trial.trial_id])
 
     trainable = tune.with_parameters(learn, assignment=assignment)
-    room = tune.PlacementGroupFactory(bundles(search, assignment.base.algorithm))
+    room = bundles(search, assignment.base.algorithm)
     tune.Tuner(
-        tune.with_resources(trainable, room),
+        tune.with_resources(trainable, tune.PlacementGroupFactory(room)),
         param_space=dict(default) if isinstance(search, PbtSearch) else None,
         tune_config=tune.TuneConfig(
             num_samples=len(planned),
@@ -100,6 +101,22 @@ def bundles(search: Search, algorithm: RLSettings | NoAlgorithm) -> list[Bundle]
     return [own, *remote]
 
 
+def require_room(needed: Sequence[Bundle]) -> None:
+    """Refuse a trial that the cluster could never place: Ray Tune would wait for ever.
+
+    Raises:
+        InputError: names what is needed and what there is.
+    """
+    there = ray.cluster_resources()
+    for name, text in placement.NAMES.items():
+        total = sum(bundle.get(name, 0.0) for bundle in needed)
+        if total > there.get(name, 0.0):
+            raise InputError(
+                f"each trial needs {total:g} {text}, and the cluster has {there.get(name, 0.0):g}: "
+                f"tune.cpus_per_trial, tune.gpus_per_trial and the algorithm's own actors count"
+            )
+
+
 def _learns_on_gpu(algorithm: RLSettings | NoAlgorithm) -> bool:
     return (
         isinstance(algorithm, RLSettings)
@@ -122,7 +139,7 @@ def scheduler(search: Search, seed: int, past: Sequence[Tried]) -> TrialSchedule
         )
     if not isinstance(search, AshaSearch):
         return FIFOScheduler()
-    asha = ASHAScheduler(
+    asha = Asha(
         time_attr=RUNG,
         metric=SCORE,
         mode="max",
@@ -136,6 +153,15 @@ def scheduler(search: Search, seed: int, past: Sequence[Tried]) -> TrialSchedule
         for rung, value in tried.scores.items():
             asha.on_trial_result(None, trial, {RUNG: rung, SCORE: value})
     return asha
+
+
+class Asha(ASHAScheduler):  # type: ignore[misc]  # Ray Tune is untyped
+    """Stops no default: what the best is compared with is judged as often."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return whether a trial goes on after a rung."""
+        action = str(super().on_trial_result(tune_controller, trial, result))
+        return str(TrialScheduler.CONTINUE) if str(trial) == FIRST else action
 
 
 class Explorer:

@@ -19,7 +19,7 @@ from evaluation.trial_ledger import PARQUET, State, TrialLedger, Tried
 from market.build import build
 from market.dataset import Dataset
 from market.errors import InputError
-from training import placement, train
+from training import train
 from training.checkpoint import CONFIG, check_config, write_config
 from training.configuration import Configuration
 from training.joined_ray import ray_for
@@ -28,7 +28,7 @@ from training.progress import Narrator
 from training.resume import AUTO
 from training.search import PbtSearch, Search
 from training.search_space import Setting
-from training.settings import ClusterSettings, NoTracking, RLSettings
+from training.settings import ClusterSettings, NoTracking
 from training.tracking import grouped, tracking
 from training.trial import Assignment, Configure, Pupil
 from training.trial_state import TrialStates
@@ -75,6 +75,7 @@ def run(
     folds = inner_folds(data.train, base.selection, search.folds)
     with Narrator() as narrator:
         folder = _open(base, search, out, resume, narrator)
+        ledger = TrialLedger(folder.resolve().parent)
         with claimed(folder), train.resumable(folder, narrator):
             assignment = Assignment(
                 sealed(data),
@@ -89,9 +90,10 @@ def run(
                 ),
                 handed_on=isinstance(search, PbtSearch),
             )
-            rows = _search(folder, data, assignment, search, cluster, default, narrator)
-            compared = TrialLedger(folder.resolve().parent).compared(data.bars.sha256)
-            found = summarised(rows, default, compared)
+            _search(folder, data, assignment, search, cluster, default, narrator)
+            rows = ledger.of_run(assignment.states.search)
+            ledger.export(assignment.states.search, folder / PARQUET)
+            found = summarised(rows, default, ledger.compared(data.bars.sha256))
             write(folder / RESULT, found)
             assignment.states.discard()
     best = configure(found["best"]["settings"])
@@ -155,11 +157,15 @@ def _search(
     cluster: ClusterSettings,
     default: Setting,
     narrator: Narrator,
-) -> list[Tried]:
-    """Run what the ledger does not know to be over; return all rows of the search."""
-    ledger = TrialLedger(folder.resolve().parent)
+) -> None:
+    """Run what the ledger does not know to be over."""
     Pupil.of(default, assignment, folder)  # refuses what every trial would fail by
-    name = assignment.states.search
+    ledger, name = TrialLedger(folder.resolve().parent), assignment.states.search
+    rows = ledger.of_run(name)
+    if len({row.trial for row in rows}) == search.trials and not any(
+        row.state is State.running for row in rows
+    ):
+        return
     blank = Tried(name, "", "", data.bars.sha256, assignment.base.seed, {})
 
     @cache
@@ -175,16 +181,13 @@ def _search(
     with ray_for(cluster, narrator.say):
         # Ray reads its environment when it is first imported, so not before it was started.
         from training.recorder import Recorder
-        from training.search_ray import search_with_ray
+        from training.search_ray import bundles, require_room, search_with_ray
 
-        algorithm = assignment.base.algorithm
-        if isinstance(algorithm, RLSettings):
-            placement.require_room(algorithm, cluster, narrator.say)
+        if not cluster.wait:
+            require_room(bundles(search, assignment.base.algorithm))
         recorder = Recorder(ledger, blank, identify, search.rungs, search.trials, narrator, track)
         storage = _storage(folder, search, cluster)
         search_with_ray(assignment, search, default, recorder, storage)
-    ledger.export(name, folder / PARQUET)
-    return ledger.of_run(name)
 
 
 def _storage(folder: Path, search: Search, cluster: ClusterSettings) -> str:

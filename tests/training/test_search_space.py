@@ -1,16 +1,23 @@
 """The search space: what is read, what is refused, and that nothing leaves it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
+from evaluation.trial_ledger import State, Tried
+from market.errors import InputError
+from training.placement import Bundle
 from training.proposals import drawn
-from training.search import PbtSearch
-from training.search_ray import Explorer
+from training.search import AshaSearch, PbtSearch
+from training.search_ray import Explorer, bundles, require_room, scheduler
 from training.search_space import Choices, Range, read_space
+from training.trial import RUNG, SCORE
 
 SPACE = {
     "algorithm": {"anchor": {"low": 0.03, "high": 3.0, "log": True}},
@@ -134,3 +141,39 @@ def test_a_range_holds_numbers_between_its_ends_alone(value: Any) -> None:
 def test_whole_numbers_are_drawn_to_both_ends() -> None:
     random = np.random.default_rng(1)
     assert {Range(1, 3).draw(random) for _ in range(100)} == {1, 2, 3}
+
+
+def test_asha_stops_no_default_and_knows_the_trials_of_before_an_interruption() -> None:
+    search = AshaSearch(9, 1, 2, 1.0, None, SPACE, reduction=3.0)
+
+    def stopped(name: str, score: float, past: list[float]) -> bool:
+        rows = [
+            Tried("s", str(i), str(i), "d", 1, {}, scores={1: value}, state=State.stopped)
+            for i, value in enumerate(past)
+        ]
+        asha = scheduler(search, 1, rows)
+        trial = Trial("tune", stub=True, trial_id=name)
+        trial.custom_trial_name = name
+        asha.on_trial_add(None, trial)
+        action = asha.on_trial_result(None, trial, {RUNG: 1, SCORE: score})
+        return bool(action == TrialScheduler.STOP)
+
+    assert not stopped("00005", 0.1, [])
+    assert stopped("00005", 0.1, [0.5, 0.6, 0.7])
+    assert not stopped("00005", 0.8, [0.5, 0.6, 0.7])
+    assert not stopped("00000", 0.1, [0.5, 0.6, 0.7])
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_trial_that_no_cluster_has_room_for_is_refused_instead_of_waited_for(
+    settings: Callable[..., Any],
+) -> None:
+    def needed(cpus: float, **values: Any) -> list[Bundle]:
+        search = AshaSearch(9, 1, 2, cpus, None, SPACE, reduction=3.0)
+        return bundles(search, settings("algorithm", "ppo", device="cpu", **values))
+
+    assert needed(1.0) == [{"CPU": 1.0}]
+    assert needed(0.5, num_env_runners=2) == [{"CPU": 0.5}, {"CPU": 1.0}, {"CPU": 1.0}]
+    require_room(needed(1.0, num_env_runners=2))
+    with pytest.raises(InputError, match="each trial needs 9 CPUs, and the cluster has 4"):
+        require_room(needed(1.0, num_env_runners=8))
