@@ -81,6 +81,27 @@ def _joined(address: str) -> Iterator[None]:
         line = str(error).strip().splitlines()[0]
         raise InputError(f"the cluster at {address} does not let this run in: {line}") from error
     try:
+        presence = _presence()
         yield
+        del presence
     finally:
         ray.shutdown()
+
+
+def _presence() -> object:
+    """Return an actor that does nothing on this machine, for as long as somebody holds it.
+
+    A machine that Ray drains ends its part of Ray as soon as no work of Ray's is on it, and a
+    driver is none. Without this one, the store would be gone before a checkpoint is written.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(_Presence).options(num_cpus=0, scheduling_strategy=here).remote()
+    ray.get(actor.__ray_ready__.remote())
+    return actor
+
+
+class _Presence:
+    """Works nothing."""

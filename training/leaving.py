@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 DRAINED = os.EX_TEMPFAIL  # exit code: the same command goes on elsewhere
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Leave(SystemExit):

@@ -4,6 +4,7 @@ RLlib asks for its actors one by one and waits for ever, without a word, for tho
 placed. So all of them are asked for here first, as one placement group, which is given back.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,34 +28,41 @@ class ActorsLostError(RuntimeError):
 def sized(settings: RLSettings, joined: bool) -> RLSettings:
     """Return settings with as many runners and learners as there is room for, where none are given.
 
-    A cluster gets a sampler for every CPU, but the one that this process needs, and a learner for
-    every GPU of the other nodes, unless this machine has one itself. Without one, all is done here.
+    A cluster gets a learner for every GPU of the other nodes, unless this machine has one itself,
+    and a sampler for every CPU that is left, but the one that this process needs. Without a
+    cluster all is done here.
 
     Args:
         settings: of the algorithm.
         joined: to a cluster; Ray runs then.
     """
-    cpus, gpus = _spare_resources() if joined else (0.0, 0)
-    if settings.num_env_runners is None:
-        # A sampler that is asked to occupy nothing occupies a CPU all the same.
-        share = max(settings.num_cpus_per_env_runner, 1.0)
-        settings = replace(settings, num_env_runners=int(cpus // share))
+    nodes = _spare_resources() if joined else []
     if settings.num_learners is None:
+        gpus = int(sum(node.get("GPU", 0.0) for node in nodes[1:]))
         remote = settings.device != "cpu" and not torch.cuda.is_available() and gpus > 0
         device = "cuda" if remote else settings.device
         settings = replace(settings, num_learners=gpus if remote else 0, device=device)
+    if settings.num_env_runners is None:
+        # One that is asked to occupy nothing computes all the same.
+        share = settings.num_cpus_per_env_runner or 1.0
+        places = sum(int(node.get("CPU", 0.0) // share) for node in nodes)
+        taken = sum(
+            bundle.get("CPU", 0.0) for bundle in bundles(replace(settings, num_env_runners=0))
+        )
+        settings = replace(settings, num_env_runners=max(places - math.ceil(taken / share), 0))
     return settings
 
 
-def _spare_resources() -> tuple[float, int]:
-    """Return the CPUs of all nodes but one for this process, and the GPUs of the other nodes."""
+def _spare_resources() -> list[Bundle]:
+    """Return what every node has: this one first, without the CPU that this process needs."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    cpus = sum(node["Resources"].get("CPU", 0.0) for node in alive)
-    gpus = sum(node["Resources"].get("GPU", 0.0) for node in alive if node["NodeID"] != here)
-    return max(cpus - 1.0, 0.0), int(gpus)
+    alive = sorted(
+        (node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"] != here
+    )
+    mine, *others = [dict(node["Resources"]) for node in alive]
+    return [{**mine, "CPU": max(mine.get("CPU", 0.0) - 1.0, 0.0)}, *others]
 
 
 def chosen_device(device: str) -> str:

@@ -62,6 +62,35 @@ def test_no_gpu_is_asked_for_on_a_cpu(rl: Callable[..., RLSettings]) -> None:
     assert placement.bundles(settings) == [{"CPU": 1.0}, {"CPU": 1.0}]
 
 
+def test_without_a_cluster_this_process_does_what_is_not_asked_of_others(
+    rl: Callable[..., RLSettings],
+) -> None:
+    placed = placement.sized(rl(), joined=False)
+    assert (placed.num_env_runners, placed.num_learners) == (0, 0)
+    asked = rl(num_env_runners=3, num_learners=2)
+    assert placement.sized(asked, joined=False) == asked
+
+
+@pytest.mark.parametrize(
+    ("values", "runners"),
+    [
+        ({}, 3),
+        ({"num_cpus_per_env_runner": 0.0}, 3),
+        ({"num_cpus_per_env_runner": 0.5}, 6),
+        ({"num_cpus_per_env_runner": 2.0}, 1),
+        ({"num_learners": 2}, 1),
+        ({"num_learners": 9}, 0),
+        ({"num_env_runners": 1}, 1),
+    ],
+)
+def test_a_cluster_of_four_cpus_gets_a_sampler_on_each_that_nothing_else_needs(
+    ray_here: None, rl: Callable[..., RLSettings], values: dict[str, Any], runners: int
+) -> None:
+    placed = placement.sized(rl(**values), joined=True)
+    assert placed.num_env_runners == runners
+    assert placed.num_learners == values.get("num_learners", 0)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
