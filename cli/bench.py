@@ -170,6 +170,13 @@ def _orders(bench: Bench) -> Result:
     return order_paths.run()
 
 
+def _cluster(bench: Bench) -> Result:
+    with _ray():
+        from benchmarks import cluster
+
+        return cluster.run(bench.configuration, bench.data, bench.repeats, bench.threads)
+
+
 class Benchmark(NamedTuple):
     """One name of `tercet bench`."""
 
@@ -184,6 +191,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "pettingzoo": Benchmark("steps of one PettingZoo environment", _pettingzoo, cpu=True),
     "sample": Benchmark("sampling, beside RLlib's default path", _sample),
     "train": Benchmark("training end to end, beside RLlib's default path", _train),
+    "cluster": Benchmark("training with 0, 1 and 2 remote samplers, and what they send", _cluster),
     "encoding": Benchmark("what encoding a day once for all its books saves", _encoding, cpu=True),
     "features": Benchmark("features of a large market: time and memory", _features, cpu=True),
     "backtest": Benchmark("a backtest beside all baselines", _backtest, cpu=True),
