@@ -49,6 +49,12 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
         with self.metrics.log_time((keys.TIMERS, keys.SYNCH_WORKER_WEIGHTS_TIMER)):
             self.publish_weights()
 
+    def cleanup(self) -> None:
+        """Free all actors; RLlib would wait for the answer of one that waits for a place."""
+        for runner in self.env_runner_group._worker_manager.actors().values():
+            ray.kill(runner)
+        super().cleanup()
+
     def publish_weights(self) -> None:
         """Put the learners' weights and their version where the runners take them from."""
         component = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
