@@ -74,7 +74,7 @@ def search_with_ray(
         tune_config=tune.TuneConfig(
             num_samples=len(planned),
             search_alg=searcher,
-            scheduler=scheduler(search, seed, recorder.judged()),
+            scheduler=scheduler(search, seed, recorder.judged(), _next_rung(assignment, planned)),
             reuse_actors=True,
             trial_name_creator=name,
             trial_dirname_creator=name,
@@ -125,14 +125,29 @@ def _learns_on_gpu(algorithm: RLSettings | NoAlgorithm) -> bool:
     )
 
 
-def scheduler(search: Search, seed: int, past: Sequence[Tried]) -> TrialScheduler:
-    """Return who stops trials or replaces them, knowing the trials of before an interruption."""
+def _next_rung(assignment: Assignment, planned: Mapping[str, Setting]) -> int:
+    """Return the lowest rung that a trial will report next."""
+    states = [assignment.states.last(name) for name in planned]
+    return 1 + min(0 if state is None else int(state.name) for state in states)
+
+
+def scheduler(search: Search, seed: int, past: Sequence[Tried], rung: int) -> TrialScheduler:
+    """Return who stops trials or replaces them, knowing the trials of before an interruption.
+
+    Args:
+        search: how.
+        seed: of the search.
+        past: trials of before that are over.
+        rung: the lowest that a trial will report next. A population that waits for an earlier one
+            would wait for ever.
+    """
     if isinstance(search, PbtSearch):
         return PopulationBasedTraining(
             time_attr=RUNG,
             metric=SCORE,
             mode="max",
             perturbation_interval=1,
+            burn_in_period=rung,
             quantile_fraction=search.quantile,
             custom_explore_fn=Explorer(search.ranges, search.resample, seed),
             synch=True,
@@ -150,8 +165,8 @@ def scheduler(search: Search, seed: int, past: Sequence[Tried]) -> TrialSchedule
     for tried in past:
         trial = Trial(EXPERIMENT, stub=True, trial_id=tried.trial)
         asha.on_trial_add(None, trial)
-        for rung, value in tried.scores.items():
-            asha.on_trial_result(None, trial, {RUNG: rung, SCORE: value})
+        for climbed, value in tried.scores.items():
+            asha.on_trial_result(None, trial, {RUNG: climbed, SCORE: value})
     return asha
 
 

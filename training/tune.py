@@ -23,6 +23,7 @@ from training import train
 from training.checkpoint import CONFIG, check_config, write_config
 from training.configuration import Configuration
 from training.joined_ray import ray_for
+from training.leaving import leaving_on_signals
 from training.objective import inner_folds, sealed
 from training.progress import Narrator
 from training.resume import AUTO
@@ -178,7 +179,7 @@ def _search(
     def track(row: Tried) -> None:
         _track(folder, row, assignment.configure(row.settings))
 
-    with ray_for(cluster, narrator.say):
+    with ray_for(cluster, narrator.say), leaving_on_signals():  # Ray takes SIGTERM for its own
         # Ray reads its environment when it is first imported, so not before it was started.
         from training.recorder import Recorder
         from training.search_ray import bundles, require_room, search_with_ray

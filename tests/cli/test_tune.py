@@ -155,6 +155,35 @@ def test_a_population_trades_states_and_every_setting_that_it_had_is_written_dow
         assert folder.name.encode() in record, "the group is that of the search"
 
 
+def test_a_population_that_was_asked_to_end_goes_on_from_its_states(
+    tercet: Callable[..., Any], tmp_path: Path, soak: bool
+) -> None:
+    if not soak:
+        pytest.skip("a population, twice: --soak")
+    folder = tmp_path / "run"
+    search = (
+        *MARKET, *SMALL_RL, "tune=pbt", "tune.trials=3", "tune.rungs=3", "tune.quantile=0.34",
+        f"out={folder}", "resume=auto",
+    )  # fmt: skip
+    with process(*search) as first:
+        while sum(1 in row.scores for row in rows(folder)) < 3:
+            assert first.poll() is None, first.communicate()
+            time.sleep(0.05)
+        first.send_signal(signal.SIGTERM)
+        _, said = first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1].startswith("ended by SIGTERM; to go on, add resume=")
+    before = {row.trial: row.scores[1] for row in rows(folder) if 1 in row.scores}
+
+    code, _, said = tercet("tune", *search)
+    assert code == 0, said
+    table = pd.read_parquet(folder / "trials.parquet")
+    assert sorted(table[table["state"] == "done"]["trial"]) == ["00000", "00001", "00002"]
+    for trial, score in before.items():
+        seen = [json.loads(scores).get("1") for scores in table[table["trial"] == trial]["scores"]]
+        assert score in seen, "the rung was not climbed again"
+
+
 def test_every_key_that_is_logged_of_a_trial_is_explained() -> None:
     section = (CONF.parent / "docs" / "metrics.md").read_text().split("## Logged of each trial")[1]
     explained = re.findall(r"^\| `([^`]+)` \|", section.split("\n## ")[0], re.MULTILINE)

@@ -151,7 +151,7 @@ def test_asha_stops_no_default_and_knows_the_trials_of_before_an_interruption() 
             Tried("s", str(i), str(i), "d", 1, {}, scores={1: value}, state=State.stopped)
             for i, value in enumerate(past)
         ]
-        asha = scheduler(search, 1, rows)
+        asha = scheduler(search, 1, rows, 1)
         trial = Trial("tune", stub=True, trial_id=name)
         trial.custom_trial_name = name
         asha.on_trial_add(None, trial)
