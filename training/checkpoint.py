@@ -131,13 +131,13 @@ def check_config(run: Path, config: Mapping[str, Any]) -> None:
         InputError: if the folder holds no interrupted run, or a value differs; names it.
     """
     try:
-        recorded = json.loads((run / CONFIG).read_text())
-    except (OSError, ValueError) as error:
+        recorded = dict(json.loads((run / CONFIG).read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"resume={run}: no run to go on with ({error})") from error
     require_same(run, recorded, config)
 
 
-def require_same(run: Path, recorded: Any, config: Mapping[str, Any]) -> None:
+def require_same(run: Path, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuse a configuration that differs from the recorded one; it may be tracked elsewhere.
 
     Raises:

@@ -61,7 +61,7 @@ def _begun(config: Configuration, out: str | None, store: Store | None) -> Path:
 
 
 def _gone_on_with(config: Configuration, folder: Path, store: Store | None) -> Path:
-    if store is not None and store.config(folder.resolve().name) is not None:
+    if store is not None:
         _fetch(config, folder, store)
     check_config(folder, config.to_json())
     if (folder / SUMMARY).exists():
@@ -74,7 +74,10 @@ def _gone_on_with(config: Configuration, folder: Path, store: Store | None) -> P
 def _fetch(config: Configuration, folder: Path, store: Store) -> None:
     """Bring what only the store has into the folder."""
     name, record = folder.resolve().name, config.to_json()
-    require_same(folder, store.config(name), record)
+    kept = store.config(name)
+    if kept is None:
+        return
+    require_same(folder, kept, record)
     with room_in(folder):
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
         if not (folder / CONFIG).exists():
@@ -117,7 +120,7 @@ def _kept(config: Configuration, store: Store | None) -> Iterator[tuple[str, flo
         return
     for name in store.runs():
         try:
-            require_same(RUNS / name, store.config(name), config.to_json())
+            require_same(RUNS / name, store.config(name) or {}, config.to_json())
         except InputError:
             continue
         yield name, store.touched(name)

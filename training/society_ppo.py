@@ -34,8 +34,15 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
     """PPO whose runners return finished batches: sample, update, publish the new weights."""
 
     def setup(self, config: Any) -> None:
-        """Build runners and learners, and publish the weights that they begin with."""
-        super().setup(config)
+        """Build runners and learners, and publish the weights that they begin with.
+
+        Raises:
+            ActorsLostError: if no remote runner can be made, with what the first one says.
+        """
+        try:
+            super().setup(config)
+        except IndexError as error:  # RLlib takes the first of no answers
+            raise self._unmade() or error from error
         self.publish_weights()
 
     def training_step(self) -> None:
@@ -120,6 +127,16 @@ class SocietyPPO(PPO):  # type: ignore[misc]  # RLlib is untyped
             else:
                 raise answer.get()
         return played
+
+    def _unmade(self) -> ActorsLostError | None:
+        """Return why the first remote runner was not made; None if it was."""
+        first = next(iter(self.env_runner_group._worker_manager.actors().values()))
+        try:
+            ray.get(first.ping.remote())
+        except RayActorError as error:
+            why = str(error).strip().splitlines()[-1].strip()
+            return ActorsLostError(f"no env runner could be made: {why}")
+        return None
 
     def _learn(self, batch: MultiAgentBatch) -> list[Any]:
         """Update the weights from one batch, which remote learners share out among themselves."""

@@ -52,9 +52,10 @@ class Store:
         """Return the names of the runs that are kept here."""
         return [name for name in self._names("") if self.config(name) is not None]
 
-    def config(self, run: str) -> Any:
+    def config(self, run: str) -> dict[str, Any] | None:
         """Return what a run was configured with; None where there is no such run."""
-        return self._json(run, CONFIG)
+        config = self._json(run, CONFIG)
+        return config if isinstance(config, dict) else None
 
     def begin(self, run: str, config: Mapping[str, Any]) -> None:
         """Write what a run is configured with, which makes it one."""

@@ -306,6 +306,26 @@ def test_a_run_ends_although_nowhere_is_room_for_the_one_that_takes_a_place(
                 remove_placement_group(each)
 
 
+class Foreign:
+    """What no other process can read, as where its code is another one."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("of another code",)
+
+
+def test_runners_that_cannot_be_made_say_why_in_a_line(
+    society: Society, rl: Callable[..., RLSettings]
+) -> None:
+    from training.algorithm import Trainer
+
+    foreign: Any = replace(society, cash_rate=Foreign())
+    with pytest.raises(
+        ActorsLostError, match=r"^no env runner could be made: .*of another code"
+    ) as lost:
+        Trainer(foreign, society.new_networks(SEED), ROWS, rl(num_env_runners=1), SEED)
+    assert "\n" not in str(lost.value)
+
+
 def test_an_error_of_ours_in_a_runner_is_raised_and_not_taken_for_a_death(two_and_two: Any) -> None:
     import ray
 

@@ -43,8 +43,9 @@ def test_the_newest_interrupted_run_of_the_same_configuration_goes_on(
     whole = begun(config, 800)
     (whole / SUMMARY).touch()
     Path("runs/latest").symlink_to(newer.name)
-    Path("runs/unreadable").mkdir()
-    Path("runs/unreadable/config.json").write_text("{")
+    for name, text in (("unreadable", "{"), ("no_record", "[1]"), ("number", "3")):
+        (Path("runs") / name).mkdir()
+        (Path("runs") / name / "config.json").write_text(text)
     assert folder_for(config, None, "auto", None, said.append) == newer
     assert said == [f"resume=auto: {newer} goes on"]
     with claimed(newer):  # a command still runs there
