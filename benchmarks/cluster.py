@@ -24,13 +24,13 @@ from typing import Any
 
 import ray
 import torch
+from ray.rllib.utils import metrics as keys
 
 from benchmarks.measure import Result
 from market.dataset import Dataset
 from market.errors import InputError
 from training.algorithm import build_config
 from training.configuration import Configuration
-from training.env_runner import SocietyRunner
 from training.settings import RLSettings
 from training.society import Society
 from training.society_ppo import SocietyPPO
@@ -52,7 +52,7 @@ class Iteration:
 
     steps: int  # agent steps of all samplers
     sample_s: float  # until all batches are joined
-    own_s: float  # of it, the slowest sampler's playing
+    own_s: float  # of it, the slowest sampler's playing, by its own clock
     learn_s: float
     publish_s: float
 
@@ -196,11 +196,8 @@ def _measured(
 
 def _iterate(algorithm: SocietyPPO, society: Society) -> Iteration:
     """Do what `SocietyPPO.training_step` does, with a clock between its parts."""
-    actors = _actors(algorithm)
-    own = [actor.apply.remote(_own_seconds, algorithm._weights) for actor in actors]
-    alone = max(ray.get(own), default=0.0)
     clock = [time.perf_counter()]
-    batch, _ = algorithm._sample()
+    batch, metrics = algorithm._sample()
     clock.append(time.perf_counter())
     algorithm._learn(batch)
     clock.append(time.perf_counter())
@@ -208,14 +205,8 @@ def _iterate(algorithm: SocietyPPO, society: Society) -> Iteration:
     clock.append(time.perf_counter())
     sampling, learning, publishing = (b - a for a, b in pairwise(clock))
     steps = batch.env_steps() * len(society.mandates)
-    return Iteration(steps, sampling, alone, learning, publishing)
-
-
-def _own_seconds(runner: SocietyRunner, weights: Any) -> float:
-    """Return how long a sampler plays its batch, which stays where it is."""
-    started = time.perf_counter()
-    runner.play(ray.get(weights) if isinstance(weights, ray.ObjectRef) else weights)
-    return time.perf_counter() - started
+    playing = max(float(each[keys.SAMPLE_TIMER].peek()) for each in metrics)
+    return Iteration(steps, sampling, playing, learning, publishing)
 
 
 def _payload(algorithm: SocietyPPO) -> tuple[int, int]:

@@ -68,7 +68,9 @@ def _job(
 ) -> Job:
     """Return one run, in a folder that is its own from now on unless it goes on with another."""
     whole = config.configuration()
-    out = config.out if config.out is None else str(Path(config.out) / str(number))
+    out = config.out
+    if out is not None:  # the last part names the run in W&B and among the checkpoints
+        out = str(Path(out) / f"{Path(out).name}-{number}")
     if config.resume is None:
         out = str(open_run(out, "train", config.seed))
     return Job(
