@@ -79,18 +79,18 @@ def test_a_search_that_was_killed_goes_on_without_repeating_finished_trials(
     tercet: Callable[..., Any], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    search = (*WARM, "tune=optuna", "tune.trials=4", "tune.drawn=2", f"out={folder}")
+    search = (*WARM, "tune=optuna", "tune.trials=3", "tune.drawn=2", f"out={folder}")
     with process(*search, "resume=auto") as first:
         before = wait_for_done(folder, 1, first)
         first.kill()
-    assert len(before) < 4
+    assert len(before) < 3
     times = changes(folder)
 
     code, out, said = tercet("tune", *search, "resume=auto")
     assert code == 0, said
     found = json.loads((folder / "search.json").read_text())
     table = pd.read_parquet(folder / "trials.parquet")
-    assert sorted(table["trial"]) == ["00000", "00001", "00002", "00003"]
+    assert sorted(table["trial"]) == ["00000", "00001", "00002"]
     assert set(table["state"]) == {"done"}
     for tried in before:
         row = table[table["trial"] == tried.trial].iloc[0]
@@ -101,15 +101,15 @@ def test_a_search_that_was_killed_goes_on_without_repeating_finished_trials(
     assert found["best"]["trial"] == best["trial"]
     assert found["best"]["score"] == best["score"] >= found["default"]["score"]
     assert found["default"]["settings"]["pretrain.updates"] == 60
-    assert found["trials"] == found["configurations"] == 4
+    assert found["trials"] == found["configurations"] == 3
     config = json.loads((folder / "config.json").read_text())
     assert config["pretrain"]["updates"] == best["pretrain.updates"]
 
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["trials"] == 4
-    assert artefact.load(folder / "artefact").manifest.trials == 4
-    assert "4 configurations" in " ".join(summary["notes"])
-    assert "4 trials with 4 configurations: 4 done" in out
+    assert summary["trials"] == 3
+    assert artefact.load(folder / "artefact").manifest.trials == 3
+    assert "3 configurations" in " ".join(summary["notes"])
+    assert "3 trials with 3 configurations: 3 done" in out
     assert not (folder / "search").exists()
 
     code, _, said = tercet("tune", *search, f"resume={folder}")
@@ -126,8 +126,10 @@ def changes(folder: Path) -> dict[str, str]:
 
 
 def test_a_population_trades_states_and_every_setting_that_it_had_is_written_down(
-    tercet: Callable[..., Any], tmp_path: Path
+    tercet: Callable[..., Any], tmp_path: Path, soak: bool
 ) -> None:
+    if not soak:
+        pytest.skip("a population takes a minute: --soak")
     folder = tmp_path / "run"
     code, out, said = tercet(
         "tune", *MARKET, *SMALL_RL, "tune=pbt", "tune.trials=3", f"out={folder}",
