@@ -18,12 +18,11 @@ from risk.gateway.execution import ExecutionSettings
 from risk.gateway.latch import arm
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
-from risk.gateway.limits_in_force import LimitsInForce, keep_limits
+from risk.gateway.limits_in_force import LimitsInForce
 from risk.gateway.observer import Observer
 from risk.gateway.reading import Reading
 from risk.gateway.reconciling import Reconciler, Reconciliation
 from risk.gateway.records import Decision, OrderState
-from risk.gateway.replay import judged_again
 from risk.gateway.sending import ALIVE, Sender
 from risk.gateway.signing import Persons
 from risk.gateway.stored import Latch
@@ -31,8 +30,6 @@ from risk.gateway.strategist import Strategist
 from risk.gateway.strategy_reads import Proposal, Ramp
 from risk.gateway.submission import Answer, Mode, Submission
 from risk.gateway.verdict import Verdict
-
-__all__ = ["Answer", "Gateway", "Mode", "Reconciliation", "judged_again", "keep_limits"]
 
 EXITS_AGAIN = timedelta(minutes=1)  # after exits that were not possible
 

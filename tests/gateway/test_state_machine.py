@@ -40,11 +40,11 @@ from benchmarks.machine.market import BARS, Market
 from benchmarks.machine.scene import Scene, Trouble
 from benchmarks.machine.watch import Watch
 from brokers.exchange.faults import FaultKind
-from risk.gateway.engine import Answer, Mode
 from risk.gateway.limits import RULES, GatewayLimits
 from risk.gateway.records import TERMINAL, Decision, OrderState
 from risk.gateway.sending import ALIVE
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Answer, Mode
 from risk.gateway.writer import Conflict
 
 FIRST_SEED = 20_260_101
