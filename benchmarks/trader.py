@@ -14,7 +14,7 @@ from brokers.settings import AlpacaSettings, Keys
 from market.bars import Bars
 from market.load import MarketConfig
 from risk.gateway.audit import FileAnchor
-from risk.gateway.engine import Answer, Gateway, Mode, judged_again
+from risk.gateway.engine import Gateway
 from risk.gateway.execution import ExecutionSettings
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
@@ -22,8 +22,10 @@ from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile, LedgerPermit
 from risk.gateway.records import Decision, OrderRequest
+from risk.gateway.replay import judged_again
 from risk.gateway.state import GatewayState, ProposedOrder
 from risk.gateway.stored import DecisionState, StoredOrder
+from risk.gateway.submission import Answer, Mode
 from risk.gateway.verify import verify
 
 ORDERS = 20  # of a basket

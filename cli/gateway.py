@@ -30,9 +30,9 @@ from market.errors import InputError
 from risk.access.tokens import Role, load_tokens, token_of
 from risk.gateway.alarms import Alarm, alarm, connect
 from risk.gateway.broker import BrokerError
-from risk.gateway.engine import judged_again
 from risk.gateway.listening import address, listening_socket, serve
 from risk.gateway.process import Running, open_ledger, supervisor_of
+from risk.gateway.replay import judged_again
 from risk.gateway.service import make_app
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.verify import verify

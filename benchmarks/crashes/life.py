@@ -9,11 +9,12 @@ from benchmarks.crashes.points import Trap, TrappedLedger
 from benchmarks.crashes.venue import MODEL, STEP_S, Venue, decision, facts
 from brokers.alpaca import AlpacaBroker
 from risk.gateway.audit import Anchor
-from risk.gateway.engine import Gateway, Mode
+from risk.gateway.engine import Gateway
 from risk.gateway.latch import arm_paper
 from risk.gateway.observer import Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile, LedgerPermit
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 STEPS = 40
 PATIENT_STEPS = 12  # after which the exchange's faults end: what was hidden can be found

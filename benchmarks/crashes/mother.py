@@ -42,10 +42,10 @@ from benchmarks.crashes.venue import (
 )
 from brokers.exchange.serve import application, server
 from risk.gateway.audit import FileAnchor, Mark
-from risk.gateway.engine import judged_again
 from risk.gateway.ledger import Ledger, code_version
 from risk.gateway.listening import address, listening_socket
 from risk.gateway.records import OrderRequest, Side
+from risk.gateway.replay import judged_again
 from risk.gateway.verify import verify
 
 READ_S = 1.0  # that a life waits for an answer

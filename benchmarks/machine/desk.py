@@ -14,11 +14,12 @@ from benchmarks.machine.inside import Asked, Happens
 from benchmarks.machine.market import BARS, CALENDAR, Market
 from benchmarks.machine.permit import DrivenPermit
 from risk.gateway.audit import Mark
-from risk.gateway.engine import Gateway, keep_limits
+from risk.gateway.engine import Gateway
 from risk.gateway.execution import ExecutionSettings, Schedule
 from risk.gateway.latch import arm_paper
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits, limits_from_record, tightest
+from risk.gateway.limits_in_force import keep_limits
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Memory, Observer, Permissions
 from risk.gateway.permit import HaltFile

@@ -68,6 +68,8 @@ class Faulty:
             return
         method, path = scope["method"], scope["path"]
         body = await _body(receive)
+        if body is None:
+            return
         sent = self._plan.record(method, path, scope["query_string"].decode("latin-1"), body)
         fault = self._plan.take(method, path)
         if fault is None:
@@ -168,11 +170,13 @@ def _reset(scope: Scope) -> None:
     transport.abort()
 
 
-async def _body(receive: Receive) -> bytes:
-    """Return the whole body of a request."""
+async def _body(receive: Receive) -> bytes | None:
+    """Return the whole body of a request; None where its client hung up before the end of it."""
     parts = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)

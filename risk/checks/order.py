@@ -148,7 +148,7 @@ def quote_is_plausible(state: GatewayState, order: ProposedOrder, limits: Gatewa
     symbol = order.request.symbol
     price = reference_price(state.quotes.get(symbol))
     facts, second = state.facts.get(symbol), state.second.get(symbol)
-    close = number(facts.close) if facts is not None else NAN
+    close = number(None if facts is None else facts.close)
     other = reference_price(second)
     current = None if facts is None else facts.close_session
     known = state.previous_session is not None
@@ -186,7 +186,7 @@ def limit_is_near(state: GatewayState, order: ProposedOrder, limits: GatewayLimi
     symbol = order.request.symbol
     away = gap(number(order.request.limit_price), reference_price(state.quotes.get(symbol)))
     facts = state.facts.get(symbol)
-    sigma = number(facts.sigma) if facts is not None else NAN
+    sigma = number(None if facts is None else facts.sigma)
     allowed = limits.max_collar_sigmas * sigma if sigma > 0 else NAN
     return (
         *above(ReasonCode.price_collar, "max_collar", limits.max_collar, away, symbol),
@@ -358,7 +358,7 @@ def open_shares(state: GatewayState, order: ProposedOrder, side: Side) -> Decima
 def volume(state: GatewayState, symbol: str) -> Decimal:
     """Return the average daily volume in shares; NaN if not known."""
     facts = state.facts.get(symbol)
-    adv = number(facts.adv) if facts is not None else NAN
+    adv = number(None if facts is None else facts.adv)
     return adv if adv > 0 else NAN
 
 

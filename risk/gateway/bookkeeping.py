@@ -6,32 +6,14 @@ which a person looks into; `take_over` then makes the broker's word the new begi
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 
-from risk.gateway.records import Account, Activity, Fill, Position, Side
+from risk.gateway.reading import Reading
+from risk.gateway.records import Activity, Fill, Side
 from risk.gateway.writer import Writer
 
 CENT = Decimal("0.01")
 ZERO = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerBooks:
-    """What the broker says that the account holds, read in one go.
-
-    Args:
-        account: with its cash.
-        held: signed shares by symbol.
-    """
-
-    account: Account
-    held: dict[str, Decimal]
-
-    @classmethod
-    def of(cls, account: Account, positions: dict[str, Position]) -> "BrokerBooks":
-        """Return the books of an account and its positions."""
-        return cls(account, {name: one.quantity for name, one in positions.items()})
 
 
 def cash_flow(fill: Fill) -> Decimal:
@@ -71,14 +53,14 @@ def book_activities(writer: Writer, activities: Iterable[Activity]) -> tuple[Act
     return new
 
 
-def open_cash(writer: Writer, books: BrokerBooks, activities: Iterable[Activity]) -> None:
+def open_cash(writer: Writer, books: Reading, activities: Iterable[Activity]) -> None:
     """Begin the cash with what the broker has; the activities so far are in it already."""
     for activity in activities:
         writer.add_activity(activity)
     writer.set_cash(books.account.cash)
 
 
-def take_over(writer: Writer, books: BrokerBooks, activities: Iterable[Activity]) -> None:
+def take_over(writer: Writer, books: Reading, activities: Iterable[Activity]) -> None:
     """Begin shares and cash anew with what the broker has."""
     writer.set_positions(books.held)
     open_cash(writer, books, activities)

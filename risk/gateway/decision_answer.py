@@ -6,9 +6,9 @@ Amounts are always written as strings.
 from decimal import Decimal
 
 from risk.access.strict import Strict, plain
-from risk.gateway.engine import Answer
 from risk.gateway.messages import Sha256
 from risk.gateway.quality import Quality
+from risk.gateway.submission import Answer
 
 TENTH, BILLIONTH = Decimal("0.1"), Decimal("0.000000001")
 

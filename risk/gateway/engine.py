@@ -18,11 +18,11 @@ from risk.gateway.execution import ExecutionSettings
 from risk.gateway.latch import arm
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
-from risk.gateway.limits_in_force import LimitsInForce, keep_limits
+from risk.gateway.limits_in_force import LimitsInForce
 from risk.gateway.observer import Observer
+from risk.gateway.reading import Reading
 from risk.gateway.reconciling import Reconciler, Reconciliation
 from risk.gateway.records import Decision, OrderState
-from risk.gateway.replay import judged_again
 from risk.gateway.sending import ALIVE, Sender
 from risk.gateway.signing import Persons
 from risk.gateway.stored import Latch
@@ -30,8 +30,6 @@ from risk.gateway.strategist import Strategist
 from risk.gateway.strategy_reads import Proposal, Ramp
 from risk.gateway.submission import Answer, Mode, Submission
 from risk.gateway.verdict import Verdict
-
-__all__ = ["Answer", "Gateway", "Mode", "Reconciliation", "judged_again", "keep_limits"]
 
 EXITS_AGAIN = timedelta(minutes=1)  # after exits that were not possible
 
@@ -91,9 +89,9 @@ class Gateway:
             if known is not None:
                 return known
             received = self._clock()
-            self.reconcile()
+            found = self.reconcile()
             self._roll()
-            return self._submission.take(decision, mode, received)
+            return self._submission.take(decision, mode, received, found.reading)
 
     def answer(self, decision_id: str) -> Answer | None:
         """Return what came of a decision so far; None for an unknown one."""
@@ -114,11 +112,11 @@ class Gateway:
         """Learn what has happened, then send what may be sent now; called again and again."""
         with self._turn:
             self._sender.follow()
-            self.reconcile()
+            found = self.reconcile()
             self._roll()
             now = self._clock()
             self._limits.begin_session(now, self._observer.hours(now))
-            self._stop_if_tripped()
+            self._stop_if_tripped(found.reading)
             if self._tell_of_trip():
                 self._sender.withdraw("the latch has tripped")
             self._leave_positions()
@@ -180,8 +178,8 @@ class Gateway:
             BrokerError: if it is armed, but the broker goes on refusing orders as a kill asked.
         """
         with self._turn:
-            self.reconcile()
-            state = self._observer.look(self.limits)
+            reading = self.reconcile().reading
+            state = self._observer.look(self.limits, reading=reading)
             verdict = judge_arming(state, typed, self.limits)
             if verdict.allowed:
                 assert state.account is not None, "judged to be known"
@@ -303,8 +301,8 @@ class Gateway:
         settled = self._submission.take_exits(now)
         self._exits_at = hours.close if settled else now + EXITS_AGAIN
 
-    def _stop_if_tripped(self) -> None:
-        state = self._observer.look(self.limits)
+    def _stop_if_tripped(self, reading: Reading | None) -> None:
+        state = self._observer.look(self.limits, reading=reading)
         found = trips(state, self.limits)
         if found and state.armed:
             self.kill("; ".join(str(one) for one in found[:3]), "gateway")

@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 from risk.access.errors import NotAnswered, Reason
 from risk.access.strict import SYMBOL, WHOLE, AccountId, Money, Session, Strict, Symbol, plain
 from risk.gateway.canonical import canonical
-from risk.gateway.engine import Mode
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.records import Decision
+from risk.gateway.submission import Mode
 
 CASH = "CASH"  # what the weights of an allocation call the part that is not invested
 MAX_NAMES = 2_000

@@ -16,6 +16,7 @@ from risk.gateway.known_assets import KnownAssets
 from risk.gateway.ledger import Ledger
 from risk.gateway.limits import GatewayLimits
 from risk.gateway.permit import HaltFile, Permit
+from risk.gateway.reading import Reading
 from risk.gateway.records import (
     TERMINAL,
     Account,
@@ -23,6 +24,7 @@ from risk.gateway.records import (
     BrokerOrder,
     Decision,
     OrderState,
+    Position,
     Quote,
     SessionHours,
     Side,
@@ -135,6 +137,7 @@ class Observer:
         decision: Decision | None = None,
         received_at: datetime | None = None,
         sending: str | None = None,
+        reading: Reading | None = None,
     ) -> GatewayState:
         """Return what is known now.
 
@@ -143,14 +146,24 @@ class Observer:
             decision: whose names are looked at, beside those that are held or have open orders.
             received_at: when it came in.
             sending: the name of an order that is about to be sent, whose asset is asked for anew.
+            reading: of the broker in this same turn; None asks it.
 
         Raises:
             LedgerFailed: if the ledger cannot be read: nothing can be judged without it.
         """
-        account = _known(self._broker.account, "account")
+        account: Account | None
+        positions: Mapping[str, Position] | None
+        broker_open: Sequence[BrokerOrder] | None
+        if reading is None:
+            read_at = self._clock()
+            # Orders first: what fills meanwhile is then counted twice, and never missed.
+            broker_open = _known(self._broker.open_orders, "open orders")
+            account = _known(self._broker.account, "account")
+            positions = _known(self._broker.positions, "positions")
+        else:
+            broker_open, read_at = reading.open_orders, reading.at
+            account, positions = reading.account, reading.positions
         clock = _known(self._broker.clock, "clock")
-        positions = _known(self._broker.positions, "positions")
-        broker_open = _known(self._broker.open_orders, "open orders")
         now = self._clock()
         hours, previous = self._market.hours(now), self._market.previous(now)
         session = now.date() if hours is None else hours.session
@@ -164,7 +177,7 @@ class Observer:
         return GatewayState(
             now=now,
             account=account,
-            account_at=None if account is None else now,
+            account_at=None if account is None else read_at,
             positions=positions,
             ledger_positions=totals.positions,
             open_orders=open_orders,

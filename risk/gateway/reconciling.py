@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from risk.gateway.alarms import Alarm, alarm
-from risk.gateway.bookkeeping import BrokerBooks, book_activities, open_cash, take_over
+from risk.gateway.bookkeeping import book_activities, open_cash, take_over
 from risk.gateway.broker import Broker, BrokerError, Unavailable
 from risk.gateway.courier import Courier, is_explained
 from risk.gateway.ledger import Ledger
 from risk.gateway.observer import Memory
+from risk.gateway.reading import Reading, read
 from risk.gateway.records import Activity, Fill
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class Reconciliation:
         foreign: client order ids of the broker's open orders that no intent explains.
         strange: executions that were new, and of no order of ours.
         cash: by our books and at the broker, account currency; None where it was not compared.
-        known: the broker could be read; if not, nothing above means anything.
+        reading: what was compared; None where the broker could not be read, and then nothing above
+            means anything.
     """
 
     at: datetime
@@ -43,7 +45,12 @@ class Reconciliation:
     foreign: frozenset[str]
     strange: tuple[Fill, ...] = ()
     cash: tuple[Decimal, Decimal] | None = None
-    known: bool = True
+    reading: Reading | None = None
+
+    @property
+    def known(self) -> bool:
+        """Return whether the broker could be read."""
+        return self.reading is not None
 
     @property
     def clean(self) -> bool:
@@ -96,11 +103,10 @@ class Reconciler:
                 self._book(self._activities())
                 books, later = self._settled()
                 new += later
-            foreign = self._foreign()
         except BrokerError as error:
             alarm(Alarm.not_reconciled, str(error))
             strange = self._strange(new, first)
-            return Reconciliation(self._clock(), {}, frozenset(), strange, known=False)
+            return Reconciliation(self._clock(), {}, frozenset(), strange)
         strange = self._strange(new, first)
         with self._ledger.writing(self._epoch) as writer:
             writer.add_account(books.account, self._clock())
@@ -108,9 +114,10 @@ class Reconciler:
         if cash:
             alarm(Alarm.cash_differs, f"by {cash}")
         self._memory.reconciled_at = at = self._clock()
+        foreign = self._foreign(books)
         self._memory.drifted, self._memory.foreign = frozenset(drifted), foreign
         theirs = books.account.cash
-        return Reconciliation(at, drifted, foreign, strange, (theirs - cash, theirs))
+        return Reconciliation(at, drifted, foreign, strange, (theirs - cash, theirs), books)
 
     def take_over(self, actor: str, reason: str) -> None:
         """Make what the broker has the new beginning of our books, because a person wants it.
@@ -128,10 +135,10 @@ class Reconciler:
             writer.audit("taken_over", actor, said)
             take_over(writer, books, activities)
 
-    def _read(self) -> BrokerBooks:
-        return BrokerBooks.of(self._broker.account(), self._broker.positions())
+    def _read(self) -> Reading:
+        return read(self._broker, self._clock())
 
-    def _settled(self) -> tuple[BrokerBooks, tuple[Fill, ...]]:
+    def _settled(self) -> tuple[Reading, tuple[Fill, ...]]:
         """Return the broker's books, read while nothing was executed, and what we booked meanwhile.
 
         Raises:
@@ -160,7 +167,7 @@ class Reconciler:
         now, last = self._clock(), self._ledger.last_account()
         return now if last is None else min(now, last.at)
 
-    def _open(self, books: BrokerBooks, first: bool) -> BrokerBooks:
+    def _open(self, books: Reading, first: bool) -> Reading:
         """Begin our books with the broker's where they have not begun."""
         if self._ledger.cash() is None:
             activities = self._activities()
@@ -170,7 +177,7 @@ class Reconciler:
                     writer.set_positions(books.held)
         return books
 
-    def _surprises(self, books: BrokerBooks) -> bool:
+    def _surprises(self, books: Reading) -> bool:
         """Return whether something differs that was not asked about a moment ago."""
         found, now = self._differences(books), self._clock()
         asked = self._asked_at is not None and now - self._asked_at < ASKED_EVERY
@@ -186,17 +193,17 @@ class Reconciler:
                     "booked %s %s: %s shares, %s cash", one.kind, one.symbol, one.shares, one.cash
                 )
 
-    def _differences(self, books: BrokerBooks) -> tuple[Differences, Decimal]:
+    def _differences(self, books: Reading) -> tuple[Differences, Decimal]:
         """Return where shares differ, and the broker's cash minus ours."""
         cash = self._ledger.cash()
         assert cash is not None, "the books were begun"
         return _differing(self._ledger.positions(), books.held), books.account.cash - cash
 
-    def _foreign(self) -> frozenset[str]:
+    def _foreign(self, books: Reading) -> frozenset[str]:
         known = self._ledger.recent_ids(self._clock())
         return frozenset(
             found.client_order_id
-            for found in self._broker.open_orders()
+            for found in books.open_orders
             if found.client_order_id not in known
         )
 

@@ -26,7 +26,6 @@ from risk.access.tokens import Role, Tokens
 from risk.gateway import governing
 from risk.gateway.broker import BrokerError
 from risk.gateway.decision_answer import DecisionAnswer, to_answer
-from risk.gateway.engine import judged_again
 from risk.gateway.front import Front
 from risk.gateway.limits import limits_from_record
 from risk.gateway.messages import (
@@ -47,6 +46,7 @@ from risk.gateway.permit import Permit
 from risk.gateway.process import Running
 from risk.gateway.reconciling import Reconciliation
 from risk.gateway.records import TERMINAL, OrderState
+from risk.gateway.replay import judged_again
 from risk.gateway.storage import LedgerFailed, StaleEpoch
 from risk.gateway.stored import Latch
 from risk.gateway.verdict import Verdict

@@ -18,6 +18,7 @@ from risk.gateway.limits_in_force import LimitsInForce
 from risk.gateway.observer import Observer
 from risk.gateway.planner import Carried, plan
 from risk.gateway.quality import Quality, qualities
+from risk.gateway.reading import Reading
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.replay import order_record, state_record
 from risk.gateway.state import GatewayState, ProposedOrder
@@ -131,13 +132,21 @@ class Submission:
             raise Conflict(f"decision {decision.id} is known with another body or mode")
         return self._answer(known)
 
-    def take(self, decision: Decision, mode: Mode, received: datetime) -> Answer:
+    def take(
+        self, decision: Decision, mode: Mode, received: datetime, reading: Reading | None
+    ) -> Answer:
         """Judge a new decision, and make it and its orders durable.
+
+        Args:
+            decision: that was not taken before.
+            mode: that it is for.
+            received: UTC.
+            reading: of the broker, a moment ago; None asks it.
 
         Raises:
             LedgerFailed, StaleEpoch: if it could not be made durable; then nothing is sent.
         """
-        judged = self._judged(decision, mode, received)
+        judged = self._judged(decision, mode, received, reading)
         self._make_durable(judged)
         stored = self._ledger.decision(decision.id)
         assert stored is not None, "it was recorded a moment ago"
@@ -185,9 +194,11 @@ class Submission:
         self._make_durable(judged)
         return True
 
-    def _judged(self, decision: Decision, mode: Mode, received: datetime) -> Judged:
+    def _judged(
+        self, decision: Decision, mode: Mode, received: datetime, reading: Reading | None
+    ) -> Judged:
         limits = self._limits.now
-        state = self._observer.look(limits, decision, received)
+        state = self._observer.look(limits, decision, received, reading=reading)
         if self._strategist is not None:
             state = self._strategist.ramped(state, decision.model_sha256)
         verdict = _joined(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from market.errors import InputError
-from risk.gateway.engine import Mode
 from risk.gateway.records import OrderState
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 PERSON = "a person"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from brokers.exchange.prices import Hours
-from risk.gateway.engine import Mode
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 HALF_DAY = datetime(2023, 11, 24, tzinfo=UTC).date()
 AFTER_A_CHANGE = (datetime(2023, 11, 6, tzinfo=UTC).date(), 14, 30)  # winter time since yesterday

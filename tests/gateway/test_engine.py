@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode, judged_again
 from risk.gateway.records import OrderState
+from risk.gateway.replay import judged_again
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 from risk.gateway.verify import verify
 from risk.gateway.writer import Conflict
 

@@ -12,9 +12,10 @@ import pytest
 from cli.__main__ import main
 from risk.gateway.canonical import number
 from risk.gateway.decision_answer import to_answer
-from risk.gateway.engine import Mode, judged_again
 from risk.gateway.quality import Quality, legs, qualities, record, summary
 from risk.gateway.records import Side
+from risk.gateway.replay import judged_again
+from risk.gateway.submission import Mode
 from risk.gateway.verify import verify
 
 HALF_SPREAD_BP, SLIPPAGE_BP, COMMISSION_BP = Decimal(6), Decimal(3), Decimal(2)

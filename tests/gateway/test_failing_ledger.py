@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import event
 
 from risk.gateway import storage
-from risk.gateway.engine import judged_again
 from risk.gateway.records import TERMINAL, OrderState
+from risk.gateway.replay import judged_again
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import DecisionState
 from risk.gateway.submission import Mode

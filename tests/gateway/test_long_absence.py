@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode
 from risk.gateway.records import OrderState
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 TWELVE_DAYS_S = 12 * 24 * 3_600
 

@@ -25,8 +25,8 @@ from brokers.exchange.settings import ClockMode, ExchangeSettings
 from brokers.settings import AlpacaSettings, Keys
 from market.bars import Bars
 from risk.gateway.audit import FileAnchor
-from risk.gateway.engine import judged_again
 from risk.gateway.ledger import Ledger
+from risk.gateway.replay import judged_again
 from risk.gateway.verify import verify
 
 REPOSITORY = Path(__file__).resolve().parents[2]

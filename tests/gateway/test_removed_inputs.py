@@ -23,7 +23,7 @@ import pytest
 from benchmarks.machine.market import BARS, CALENDAR, Market
 from risk.gateway.audit import FileAnchor
 from risk.gateway.broker import BrokerError
-from risk.gateway.engine import Answer, Gateway, Mode
+from risk.gateway.engine import Gateway
 from risk.gateway.execution import ExecutionSettings, Schedule
 from risk.gateway.latch import arm_paper
 from risk.gateway.ledger import Ledger
@@ -34,6 +34,7 @@ from risk.gateway.permit import HaltFile, LedgerPermit, PermitFailed
 from risk.gateway.records import Decision, OrderState
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Answer, Mode
 
 SESSION = date(2023, 6, 1)
 ONE, TWO = BARS.symbols[:2]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode
 from risk.gateway.records import OrderState
 from risk.gateway.storage import StaleEpoch
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 PERSON = "a person"
 FOUR = {"S000": "0.06", "S001": "0.06", "S002": "0.06", "S003": "0.06"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode
 from risk.gateway.permit import HaltFile
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Mode
 
 PERSON = "a person"
 

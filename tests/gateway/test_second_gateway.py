@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode
 from risk.gateway.records import OrderState
+from risk.gateway.submission import Mode
 
 
 @pytest.mark.parametrize("dropped", [False, True])

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -40,26 +40,27 @@ from benchmarks.machine.market import BARS, Market
 from benchmarks.machine.scene import Scene, Trouble
 from benchmarks.machine.watch import Watch
 from brokers.exchange.faults import FaultKind
-from risk.gateway.engine import Answer, Mode
 from risk.gateway.limits import RULES, GatewayLimits
 from risk.gateway.records import TERMINAL, Decision, OrderState
 from risk.gateway.sending import ALIVE
 from risk.gateway.stored import DecisionState
+from risk.gateway.submission import Answer, Mode
 from risk.gateway.writer import Conflict
 
 FIRST_SEED = 20_260_101
 
 
 class Size(NamedTuple):
-    """How much is tried: in each process so many runs of so many steps."""
+    """How much is tried: in each process so many portions, each of a seed, of so many runs."""
 
     processes: int
+    portions: int
     runs: int
     steps: int
 
 
-DEFAULT = {"sqlite": Size(1, 500, 5), "postgresql": Size(1, 50, 5)}
-SOAK = {"sqlite": Size(2, 5_000, 50), "postgresql": Size(2, 250, 50)}
+DEFAULT = {"sqlite": Size(1, 1, 500, 5), "postgresql": Size(1, 1, 50, 5)}
+SOAK = {"sqlite": Size(2, 20, 250, 50), "postgresql": Size(2, 5, 50, 50)}
 ALWAYS = ("orders sent",)  # a few short runs may draw nothing else
 IN_MANY_RUNS = (
     *ALWAYS,
@@ -414,17 +415,22 @@ def shared_out(
 ) -> Counter[str]:
     """Let machines run in processes of their own, each with its seed, and add up what happened."""
     context = multiprocessing.get_context("fork")  # what is imported is there at once
-    answers = []
+    left: list[Connection] = []
     for number in range(size.processes):
         heard, told = context.Pipe(duplex=False)
-        answers.append(heard)
+        left += [heard] * size.portions
         share = (told, size, make, limits, number)
         context.Process(target=_one_share, args=share, daemon=True).start()
         told.close()
     total: Counter[str] = Counter()
-    for answer in [one.recv() for one in answers]:
+    while left:
+        ready, *_ = wait(left)
+        assert isinstance(ready, Connection)
+        answer = ready.recv()
         assert isinstance(answer, Counter), answer
         total += answer
+        left.remove(ready)
+        print(f"{total['runs']} runs, {total['CPU seconds']} CPU seconds", flush=True)
     return total
 
 
@@ -435,12 +441,13 @@ def _one_share(
     limits: GatewayLimits,
     number: int,
 ) -> None:
-    began = time.process_time()
     try:
-        with make(number) as (books, folder):
-            counts = run(books, folder, limits, size.runs, size.steps, FIRST_SEED + number)
-        counts["CPU seconds"] = round(time.process_time() - began)
-        told.send(counts)
+        for portion in range(size.portions):
+            began, first = time.process_time(), FIRST_SEED + number * size.portions + portion
+            with make(number) as (books, folder):
+                counts = run(books, folder, limits, size.runs, size.steps, first)
+            counts["CPU seconds"] = round(time.process_time() - began)
+            told.send(counts)
     except BaseException:  # noqa: BLE001 the parent shows it
         told.send(traceback.format_exc())
 
@@ -487,10 +494,12 @@ def database(server: str, name: str) -> Iterator[str]:
 
 def _require(counts: Counter[str], size: Size, happened: Sequence[str]) -> None:
     """Show what was tried; a machine to which nothing happened has shown nothing."""
-    seeds = ", ".join(str(FIRST_SEED + number) for number in range(size.processes))
-    print(f"{counts['runs']} runs of {size.steps} steps, seeds {seeds}: 0 violations")
+    last = FIRST_SEED + size.processes * size.portions - 1
+    print(
+        f"{counts['runs']} runs of {size.steps} steps, seeds {FIRST_SEED} to {last}: 0 violations"
+    )
     for name, count in sorted(counts.items()):
         print(f"  {name}: {count}")
-    assert counts["runs"] >= size.processes * size.runs
+    assert counts["runs"] >= size.processes * size.portions * size.runs
     missing = [name for name in happened if not counts[name]]
     assert not missing, f"never happened: {missing}"

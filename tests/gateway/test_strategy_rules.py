@@ -12,14 +12,16 @@ import pytest
 from market.errors import InputError
 from risk.breakers import BreakerRules
 from risk.exits import ExitRules
-from risk.gateway.engine import Gateway, Mode, judged_again
+from risk.gateway.engine import Gateway
 from risk.gateway.market_days import MarketDays
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Observer, Permissions
 from risk.gateway.records import OrderState, Side
+from risk.gateway.replay import judged_again
 from risk.gateway.stored import EXITS, DecisionState
 from risk.gateway.strategist import Strategist
 from risk.gateway.strategy import StrategyRules
+from risk.gateway.submission import Mode
 from risk.gateway.verify import verify
 
 D = Decimal

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Mode, keep_limits
 from risk.gateway.limits import GatewayLimits
+from risk.gateway.limits_in_force import keep_limits
 from risk.gateway.market_facts import BarsSource
 from risk.gateway.observer import Permissions
+from risk.gateway.submission import Mode
 from risk.gateway.supervisor import Supervisor
 
 FOREIGN = {"symbol": "S001", "qty": "3", "side": "buy", "type": "market", "time_in_force": "day"}

@@ -1,7 +1,9 @@
 """Every fault of the plan, as the official client and as a bare connection see it."""
 
+import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -178,6 +180,18 @@ def test_what_was_sent_is_kept_word_for_word(venue):
     assert before <= sent["monotonic_s"] <= time.monotonic()
     venue.admin("DELETE", "/sent")
     assert venue.sent() == []
+
+
+def test_a_request_whose_end_never_comes_reaches_nobody(venue):
+    """Its sender was killed in between: no half of an order, and none in what was sent."""
+    address = urlsplit(venue.url)
+    head = "POST /v2/orders HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n"
+    for half in ("", '{"symbol": "S000"'):
+        with socket.create_connection((address.hostname, address.port)) as connection:
+            connection.sendall((head + half).encode())
+    submit(venue)
+    assert [(one["method"], one["carried_out"]) for one in venue.sent()] == [("POST", 200)]
+    assert live(venue) == 1
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from market.errors import InputError
 from risk.access.errors import NotAnswered
 from risk.access.strict import strict
 from risk.access.tokens import Role
-from risk.gateway.engine import judged_again
 from risk.gateway.governing import RampRequest
 from risk.gateway.limits_in_force import MOST_OPEN
+from risk.gateway.replay import judged_again
 from risk.gateway.signing import load_persons, signature
 from risk.gateway.verify import verify
 

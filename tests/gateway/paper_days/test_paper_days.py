@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import Answer, Mode
 from risk.gateway.process import open_ledger
 from risk.gateway.records import TERMINAL, Decision, OrderState
 from risk.gateway.stored import DecisionState, Latch
+from risk.gateway.submission import Answer, Mode
 
 MODEL = "a" * 64
 SEED = 20_251

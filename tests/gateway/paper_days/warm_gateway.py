@@ -25,9 +25,9 @@ from cli.account_config import GatewayConfig, register
 from market.compose import CONF, typed
 from market.errors import InputError
 from risk.gateway.broker import BrokerError
-from risk.gateway.engine import judged_again
 from risk.gateway.ledger import Ledger
 from risk.gateway.process import Parts, Running
+from risk.gateway.replay import judged_again
 from risk.gateway.storage import LedgerFailed
 from risk.gateway.verify import verify
 

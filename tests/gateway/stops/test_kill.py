@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from risk.gateway.engine import judged_again
+from risk.gateway.replay import judged_again
 from risk.gateway.verify import verify
 
 HEADERS = {"APCA-API-KEY-ID": "key-of-the-tests", "APCA-API-SECRET-KEY": "secret-of-the-tests"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from risk.gateway.engine import judged_again
+from risk.gateway.replay import judged_again
 from risk.gateway.verify import verify
 
 PERMIT_S = 2.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from risk.gateway.engine import judged_again
+from risk.gateway.replay import judged_again
 from risk.gateway.verify import verify
 
 
