@@ -180,6 +180,55 @@ def test_every_row_goes_to_one_learner_and_all_get_equally_many(rows: int, count
         assert part["book"].base is None or part["book"].base.nbytes == part["book"].nbytes
 
 
+# --- without room, without code: before the four below take all CPUs
+
+
+def test_a_run_ends_although_nowhere_is_room_for_the_one_that_takes_a_place(
+    society: Society, rl: Callable[..., RLSettings]
+) -> None:
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    with training(society, rl(num_env_runners=1, num_cpus_per_env_runner=3.0)) as made:
+        made.iterate()
+        died, group = runners_of(made)[1], made._algorithm.env_runner_group
+        groups = [placement_group([{"CPU": 1.0}]), placement_group([{"CPU": 3.0}])]
+        try:
+            kill(died)
+            ray.get(groups[1].ready(), timeout=60.0)  # it takes the room of the dead one
+            deadline = time.monotonic() + 60.0
+            while runners_of(made)[1] == died:
+                assert time.monotonic() < deadline
+                made._algorithm._play(group)
+                made._algorithm.restore_env_runners(group)
+            started = time.monotonic()
+            made.stop()
+            assert time.monotonic() - started < 20.0
+        finally:
+            for each in groups:
+                remove_placement_group(each)
+
+
+class Foreign:
+    """What no other process can read, as where its code is another one."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("of another code",)
+
+
+def test_runners_that_cannot_be_made_say_why_in_a_line(
+    society: Society, rl: Callable[..., RLSettings]
+) -> None:
+    from training.algorithm import Trainer
+
+    foreign: Any = replace(society, cash_rate=Foreign())
+    with pytest.raises(
+        ActorsLostError, match=r"^no env runner could be made: .*of another code"
+    ) as lost:
+        Trainer(foreign, society.new_networks(SEED), ROWS, rl(num_env_runners=1), SEED)
+    assert "\n" not in str(lost.value)
+
+
 # --- together
 
 
@@ -278,52 +327,6 @@ def test_a_run_whose_runners_all_die_at_once_ends_with_all_its_steps(two_and_two
         result = two_and_two.iterate()
         assert two_and_two.agent_steps - before in (STEPS, 2 * STEPS)
         assert np.isfinite(result["env_runners"]["episode_return_mean"])
-
-
-def test_a_run_ends_although_nowhere_is_room_for_the_one_that_takes_a_place(
-    society: Society, rl: Callable[..., RLSettings]
-) -> None:
-    import ray
-    from ray.util.placement_group import placement_group, remove_placement_group
-
-    with training(society, rl(num_env_runners=1, num_cpus_per_env_runner=3.0)) as made:
-        made.iterate()
-        died, group = runners_of(made)[1], made._algorithm.env_runner_group
-        groups = [placement_group([{"CPU": 1.0}]), placement_group([{"CPU": 3.0}])]
-        try:
-            kill(died)
-            ray.get(groups[1].ready(), timeout=60.0)  # it takes the room of the dead one
-            deadline = time.monotonic() + 60.0
-            while runners_of(made)[1] == died:
-                assert time.monotonic() < deadline
-                made._algorithm._play(group)
-                made._algorithm.restore_env_runners(group)
-            started = time.monotonic()
-            made.stop()
-            assert time.monotonic() - started < 20.0
-        finally:
-            for each in groups:
-                remove_placement_group(each)
-
-
-class Foreign:
-    """What no other process can read, as where its code is another one."""
-
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return int, ("of another code",)
-
-
-def test_runners_that_cannot_be_made_say_why_in_a_line(
-    society: Society, rl: Callable[..., RLSettings]
-) -> None:
-    from training.algorithm import Trainer
-
-    foreign: Any = replace(society, cash_rate=Foreign())
-    with pytest.raises(
-        ActorsLostError, match=r"^no env runner could be made: .*of another code"
-    ) as lost:
-        Trainer(foreign, society.new_networks(SEED), ROWS, rl(num_env_runners=1), SEED)
-    assert "\n" not in str(lost.value)
 
 
 def test_an_error_of_ours_in_a_runner_is_raised_and_not_taken_for_a_death(two_and_two: Any) -> None:
