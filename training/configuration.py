@@ -52,6 +52,14 @@ class Configuration:
             record["market"]["cache"] = without_password(self.market.cache)
         return record
 
+    def record(self, data_sha256: str) -> dict[str, Any]:
+        """Return all that two runs must have in common for one to go on with the other.
+
+        Args:
+            data_sha256: of the bars, which a file or a vendor may have changed meanwhile.
+        """
+        return self.to_json() | {"data_sha256": data_sha256}
+
     @property
     def identity(self) -> str:
         """Return a hash of all that decides what is trained; where it is tracked does not."""

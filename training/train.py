@@ -72,10 +72,11 @@ def run(
         society = make_society(data, config)
         _require_device(config.algorithm, cluster)
         windows = inner_windows(data.train, config.selection)
+        record = config.record(data.bars.sha256)
     with (
         Narrator() as narrator,
         _ray(config.algorithm, cluster, narrator) as algorithm,
-        claimed(folder := folder_for(config, out, resume, store, narrator.say)),
+        claimed(folder := folder_for(record, out, resume, store, narrator.say)),
         tracking(config.tracking, folder, config.to_json(), data.bars.sha256) as tracker,
         resumable(folder, narrator),
     ):

@@ -75,7 +75,11 @@ def run(
     data = build(base.market, base.quality, base.features)
     folds = inner_folds(data.train, base.selection, search.folds)
     with Narrator() as narrator:
-        folder = _open(base, search, out, resume, narrator)
+        record = {
+            "base": base.record(data.bars.sha256),
+            "search": {"kind": type(search).__name__, **asdict(search)},
+        }
+        folder = _open(record, out, resume, narrator)
         ledger = TrialLedger(folder.resolve().parent)
         with claimed(folder), train.resumable(folder, narrator):
             assignment = Assignment(
@@ -99,7 +103,7 @@ def run(
             assignment.states.discard()
     best = configure(found["best"]["settings"])
     if not (folder / CONFIG).exists():
-        write_config(folder, best.to_json())
+        write_config(folder, best.record(data.bars.sha256))
     _, summary = train.run(best, cluster, out=None, resume=str(folder), command=command)
     rmtree(folder / SEARCH)
     return folder, found, summary
@@ -229,11 +233,8 @@ def _require_default(search: Search, default: Setting) -> None:
             )
 
 
-def _open(
-    base: Configuration, search: Search, out: str | None, resume: str | None, narrator: Narrator
-) -> Path:
+def _open(record: dict[str, Any], out: str | None, resume: str | None, narrator: Narrator) -> Path:
     """Return the folder of a new search, or that of the interrupted one."""
-    record = {"base": base.to_json(), "search": {"kind": type(search).__name__, **asdict(search)}}
     if resume == AUTO and out is not None and (Path(out) / SEARCH / CONFIG).exists():
         resume = out
     if resume is not None and resume != AUTO:
@@ -245,7 +246,7 @@ def _open(
             narrator.say(f"resume=auto: {newest} goes on")
             return newest
         narrator.say("resume=auto: there is no interrupted search of this configuration")
-    folder = open_run(out, "tune", base.seed)
+    folder = open_run(out, "tune", record["base"]["seed"])
     with room_in(folder):
         (folder / SEARCH / STATES).mkdir(parents=True)
         (folder / SEARCH / ID).write_text(f"{folder.resolve().name}-{uuid4().hex[:8]}")
