@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEEL = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
-SHIPPED = [name for name in WHEEL["wheel"]["packages"] if name != "conf"]  # YAML, no package
+NO_PACKAGES = ("conf", "hydra_plugins")  # YAML, and a namespace
+SHIPPED = [name for name in WHEEL["wheel"]["packages"] if name not in NO_PACKAGES]
 
 ISOLATED = """
 import sys
@@ -92,6 +93,12 @@ def test_a_package_of_ours_comes_from_this_repository(name: str) -> None:
     package = importlib.import_module(name)
     assert package.__file__ is not None
     assert Path(package.__file__).resolve() == ROOT / name / "__init__.py"
+
+
+def test_the_launcher_leaves_hydras_namespace_open_to_other_plugins() -> None:
+    assert importlib.import_module("hydra_plugins").__file__ is None  # one __init__.py shuts it
+    launcher = importlib.import_module("hydra_plugins.tercet_ray")
+    assert Path(str(launcher.__file__)).resolve() == ROOT / "hydra_plugins" / "tercet_ray.py"
 
 
 def test_every_layer_is_shipped() -> None:
