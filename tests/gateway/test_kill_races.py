@@ -29,10 +29,10 @@ RACES, RACES_IN_SOAK, SEED = 5, 200, 24
 
 @pytest.fixture(scope="module")
 def limits(limits: GatewayLimits) -> GatewayLimits:
-    """Let a whole basket be sent in one step, and many baskets in a day."""
+    """Let a whole basket be sent in one step, many baskets in a day, and prices open anywhere."""
     return replace(
         limits, max_messages_second=100, max_messages_minute=1000, max_turnover_day="2",
-        max_turnover_week="10", max_orders_day=1000,
+        max_turnover_week="10", max_orders_day=1000, max_source_gap="0.5", max_close_gap="0.5",
     )  # fmt: skip
 
 
