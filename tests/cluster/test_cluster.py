@@ -23,6 +23,7 @@ from tests.cluster.hosts import Host, hosts, missing, ssh
 from tests.training.test_tracking import values, whole_records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
 RUNNER = "ray::SocietyRunner"
 STEPS = 30_000
 BATCH = 2 * 3 * 2 * 4 * 21  # agent steps: runners x agents x starts x replicas x sessions
@@ -86,7 +87,7 @@ class Cluster:
         arguments = f"cluster=auto {TRAIN} {' '.join(overrides)}"
         command = f"cd ~/tercet && tercet train {arguments} > ~/run.log 2>&1"
         return subprocess.Popen(
-            ["ray", "exec", "--no-config-cache", str(self.file), command],
+            [RAY, "exec", "--no-config-cache", str(self.file), command],
             env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -133,7 +134,7 @@ class Cluster:
     def ray(self, *words: str) -> None:
         """Run one of the launcher's commands."""
         done = subprocess.run(
-            ["ray", *words], env=self._environment, capture_output=True, text=True, check=False
+            [RAY, *words], env=self._environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
 
