@@ -112,11 +112,17 @@ class _Walk:
             tuple(self._problems),
         )
 
-    def record(self, seq: int, found: str, body: str) -> None:
-        """Take the next record: its place, its text, then what it says."""
+    def record(self, seq: int, found: str, body: object) -> None:
+        """Take the next record: its place, its text, then what it says.
+
+        A column of text holds text alone, unless a byte of the file has changed.
+        """
         self.records += 1
         if seq != self.head.seq + 1:
             self.problem(f"records {self.head.seq + 1} to {seq - 1} are missing")
+        if not isinstance(body, str):
+            self.problem(f"record {seq}: has no text")
+            body = ""
         true = digest(body)
         if found != true:
             self.problem(f"record {seq}: its text does not have its hash")

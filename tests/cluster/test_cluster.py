@@ -239,7 +239,8 @@ def test_a_run_whose_head_is_killed_goes_on_after_the_next_ray_up(cluster: Clust
 def test_the_artefact_is_fetched_whole_and_ray_down_ends_the_head(cluster: Cluster) -> None:
     fetched = cluster.folder / "fetched"
     cluster.ray("rsync-down", str(cluster.file), "~/tercet/runs/latest/", str(fetched))
-    assert artefact.load(fetched / "artefact").networks
+    there = artefact.load(cluster.summary().parent / "artefact")
+    assert artefact.load(fetched / "artefact").sha256 == there.sha256
     assert cluster.head.runs("raylet")
     cluster.ray("down", "--yes", str(cluster.file))
     cluster.wait(lambda: not cluster.head.runs("raylet"), DOWN_WITHIN_S, "ray down")

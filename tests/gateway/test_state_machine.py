@@ -424,7 +424,7 @@ def shared_out(
         told.close()
     total: Counter[str] = Counter()
     while left:
-        ready, *_ = wait(left)
+        ready, *_ = wait(set(left))
         assert isinstance(ready, Connection)
         answer = ready.recv()
         assert isinstance(answer, Counter), answer

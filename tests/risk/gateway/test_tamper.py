@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -286,3 +287,24 @@ def test_a_gateway_does_not_start_from_what_lost_its_end(files: Files, kind: Any
     with pytest.raises(LedgerFailed, match=r"older copy was restored|never heard of"):
         ledger.acquire("gateway")
     ledger.close()
+
+
+@pytest.mark.parametrize("content", [None, 7, b"\x00"])
+def test_a_record_whose_text_has_become_something_else_is_found(
+    files: Files, content: object
+) -> None:
+    """No statement can do that to a column of text, but a changed byte of the file can."""
+    files.ledger.write_bytes(files.ledgers[-1])
+    files.anchor.write_bytes(files.anchors[-1])
+    plain = "replace(replace(sql, 'STRICT', ''), 'body TEXT NOT NULL', 'body')"
+    for statement, values in (
+        (f"UPDATE sqlite_master SET sql = {plain} WHERE name = 'audit'", ()),
+        ("UPDATE audit SET body = ? WHERE seq = 3", (content,)),
+    ):
+        with closing(sqlite3.connect(files.ledger)) as connection, connection:
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute(statement, values)
+    ledger = Ledger(f"sqlite:///{files.ledger}", FileAnchor(files.anchor))
+    problems = verify(ledger, FileAnchor(files.anchor)).problems
+    ledger.close()
+    assert "record 3: has no text" in problems, problems

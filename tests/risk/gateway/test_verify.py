@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Integer, delete, insert, select
 
 from risk.gateway import schema
 from risk.gateway.audit import START, FileAnchor
@@ -192,7 +192,9 @@ def edit_table(draw: random.Random, tables: Tables) -> None:
     if isinstance(value, int):
         row[column] = value + draw.choice([-1, 1, 7])
     else:
-        row[column] = "x" if value is None else text_changed(draw, value)
+        numeric = isinstance(schema.metadata.tables[name].c[column].type, Integer)
+        missing = 1 if numeric else "x"
+        row[column] = missing if value is None else text_changed(draw, value)
 
 
 def remove_row(draw: random.Random, tables: Tables) -> None:
