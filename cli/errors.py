@@ -108,7 +108,7 @@ def _unknown_choice(choice: str) -> str:
     choices = _choices(CONF / group)
     close = difflib.get_close_matches(name, choices, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
-    return f"{group}={name} does not exist{hint} There are: {', '.join(choices)}"
+    return f"{group}={name} does not exist{hint or '.'} There are: {', '.join(choices)}"
 
 
 def _no_choice(overrides: list[str]) -> str:
