@@ -98,16 +98,12 @@ def room_of(config: Configuration) -> list[Bundle]:
 
     Counts that are left to the cluster are none here: the runs themselves fill it.
     """
-    import ray
-
     own: Bundle = {"CPU": 1.0}
     algorithm = config.algorithm
     if not isinstance(algorithm, RLSettings):
         return [own]
-    learns_here = not algorithm.num_learners
-    there = ray.cluster_resources().get("GPU", 0.0) > 0.0
-    if learns_here and (algorithm.device == "cuda" or (algorithm.device == "auto" and there)):
-        own["GPU"] = 1.0
+    if gpus := placement.driver_gpus(algorithm):
+        own["GPU"] = gpus
     return [own, *placement.bundles(algorithm)]
 
 

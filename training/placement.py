@@ -104,6 +104,19 @@ def learner_gpus(settings: RLSettings) -> int:
     return int(learner_device(settings) == "cuda")
 
 
+def driver_gpus(settings: RLSettings) -> float:
+    """Return the GPUs of the process that drives a run: one where it learns itself, and on one.
+
+    With `device=auto` that is where the cluster has any. Ray runs.
+    """
+    import ray
+
+    if settings.num_learners or settings.device == "cpu":
+        return 0.0
+    there = ray.cluster_resources().get("GPU", 0.0) > 0.0
+    return float(there or settings.device == "cuda")
+
+
 def bundles(settings: RLSettings) -> list[Bundle]:
     """Return what each remote actor occupies; this process needs no room of its own."""
     runner = {"CPU": settings.num_cpus_per_env_runner, "GPU": runner_gpus(settings)}

@@ -92,12 +92,11 @@ def search_with_ray(
 
 def bundles(search: Search, algorithm: RLSettings | NoAlgorithm) -> list[Bundle]:
     """Return what a trial occupies: its own process first, then its remote actors."""
-    gpus = search.gpus_per_trial
-    if gpus is None:
-        cluster = ray.cluster_resources().get("GPU", 0.0)
-        gpus = 1.0 if cluster > 0.0 and _learns_on_gpu(algorithm) else 0.0
-    own = {"CPU": search.cpus_per_trial} | ({"GPU": gpus} if gpus > 0.0 else {})
-    remote = placement.bundles(algorithm) if isinstance(algorithm, RLSettings) else []
+    gpus, remote = search.gpus_per_trial, list[Bundle]()
+    if isinstance(algorithm, RLSettings):
+        gpus = placement.driver_gpus(algorithm) if gpus is None else gpus
+        remote = placement.bundles(algorithm)
+    own = {"CPU": search.cpus_per_trial} | ({"GPU": gpus} if gpus else {})
     return [own, *remote]
 
 
@@ -115,14 +114,6 @@ def require_room(needed: Sequence[Bundle]) -> None:
                 f"each trial needs {total:g} {text}, and the cluster has {there.get(name, 0.0):g}: "
                 f"tune.cpus_per_trial, tune.gpus_per_trial and the algorithm's own actors count"
             )
-
-
-def _learns_on_gpu(algorithm: RLSettings | NoAlgorithm) -> bool:
-    return (
-        isinstance(algorithm, RLSettings)
-        and algorithm.device != "cpu"
-        and not algorithm.num_learners
-    )
 
 
 def _next_rung(assignment: Assignment, planned: Mapping[str, Setting]) -> int:

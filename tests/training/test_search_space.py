@@ -12,6 +12,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from evaluation.trial_ledger import State, Tried
 from market.errors import InputError
+from training import placement
 from training.placement import Bundle
 from training.proposals import drawn
 from training.search import AshaSearch, PbtSearch
@@ -175,5 +176,10 @@ def test_a_trial_that_no_cluster_has_room_for_is_refused_instead_of_waited_for(
     assert needed(1.0) == [{"CPU": 1.0}]
     assert needed(0.5, num_env_runners=2) == [{"CPU": 0.5}, {"CPU": 1.0}, {"CPU": 1.0}]
     require_room(needed(1.0, num_env_runners=2))
+    search = AshaSearch(9, 1, 2, 1.0, None, SPACE, reduction=3.0)
+    on_cuda = bundles(search, settings("algorithm", "ppo", device="cuda", num_learners=1))
+    assert on_cuda == [{"CPU": 1.0}, {"GPU": 1.0}]  # its learner has the GPU
+    wanted = placement.driver_gpus(settings("algorithm", "ppo", device="cuda"))
+    assert (wanted, placement.driver_gpus(settings("algorithm", "ppo", device="auto"))) == (1, 0)
     with pytest.raises(InputError, match="each trial needs 9 CPUs, and the cluster has 4"):
         require_room(needed(1.0, num_env_runners=8))
