@@ -109,18 +109,8 @@ def room_of(config: Configuration) -> list[Bundle]:
 
 def _require_possible(job: Job) -> None:
     """Refuse a run that needs more than the whole cluster, unless that is to grow."""
-    import ray
-
-    if job.cluster.wait:
-        return
-    there, needed = ray.cluster_resources(), room_of(job.config)
-    for name, text in placement.NAMES.items():
-        total = sum(bundle.get(name, 0.0) for bundle in needed)
-        if total > there.get(name, 0.0):
-            raise InputError(
-                f"{job.name} needs {total:g} {text} at once, there are {there.get(name, 0.0):g}; "
-                f"cluster.wait=true waits for more"
-            )
+    if not job.cluster.wait and (lacks := placement.lacking(room_of(job.config))) is not None:
+        raise InputError(f"{job.name} needs {lacks}; cluster.wait=true waits for more")
 
 
 def _ended(jobs: Sequence[Job], home: tuple[str, str]) -> Iterator[tuple[int, Any]]:

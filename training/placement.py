@@ -6,7 +6,7 @@ placed. So all of them are asked for here first, as one placement group, which i
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -140,7 +140,6 @@ def require_room(
     needed = bundles(settings)
     if not needed:
         return
-    import ray  # here: it reads its environment once, when it is first imported
     from ray.util.placement_group import (
         get_current_placement_group,
         placement_group,
@@ -149,7 +148,7 @@ def require_room(
 
     if get_current_placement_group() is not None:
         return  # a task that holds room for its actors already
-    if not cluster.wait and not _has(ray.cluster_resources(), needed):
+    if not cluster.wait and lacking(needed) is not None:
         raise _refusal(settings, needed)
     group = placement_group(needed)
     spoke = -SECONDS_BETWEEN_MESSAGES
@@ -172,11 +171,21 @@ def described(settings: RLSettings) -> str:
     return f"{sampled}, {learned} on {learner_device(settings)}"
 
 
-def _has(resources: Bundle, needed: list[Bundle]) -> bool:
-    return all(resources.get(name, 0.0) >= total for name, total in _sum(needed).items())
+def lacking(needed: Sequence[Bundle]) -> str | None:
+    """Return what the whole cluster has too little of, in words; None if it could hold all.
+
+    Ray runs.
+    """
+    import ray
+
+    there = ray.cluster_resources()
+    for name, total in _sum(needed).items():
+        if total > there.get(name, 0.0):
+            return f"{total:g} {NAMES[name]}, there are {there.get(name, 0.0):g}"
+    return None
 
 
-def _sum(needed: list[Bundle]) -> Bundle:
+def _sum(needed: Sequence[Bundle]) -> Bundle:
     return {name: sum(bundle.get(name, 0.0) for bundle in needed) for name in NAMES}
 
 

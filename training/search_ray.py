@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import (
@@ -106,14 +105,11 @@ def require_room(needed: Sequence[Bundle]) -> None:
     Raises:
         InputError: names what is needed and what there is.
     """
-    there = ray.cluster_resources()
-    for name, text in placement.NAMES.items():
-        total = sum(bundle.get(name, 0.0) for bundle in needed)
-        if total > there.get(name, 0.0):
-            raise InputError(
-                f"each trial needs {total:g} {text}, and the cluster has {there.get(name, 0.0):g}: "
-                f"tune.cpus_per_trial, tune.gpus_per_trial and the algorithm's own actors count"
-            )
+    if (lacks := placement.lacking(needed)) is not None:
+        raise InputError(
+            f"each trial needs {lacks}: tune.cpus_per_trial, tune.gpus_per_trial and the "
+            f"algorithm's own actors count"
+        )
 
 
 def _next_rung(assignment: Assignment, planned: Mapping[str, Setting]) -> int:

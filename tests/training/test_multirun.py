@@ -116,7 +116,7 @@ def test_a_run_larger_than_the_cluster_is_refused_before_any_begins(
     cluster: ClusterSettings,
 ) -> None:
     huge = small(algorithm=settings("algorithm", "ppo", num_env_runners=64))
-    with pytest.raises(InputError, match=r"huge needs 65 CPUs at once, there are 4; cluster.wait"):
+    with pytest.raises(InputError, match=r"huge needs 65 CPUs, there are 4; cluster.wait"):
         run_all([job("one", small(), cluster), job("huge", huge, cluster)], lambda _: None)
     assert not Path("runs").exists()
 

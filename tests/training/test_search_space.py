@@ -181,5 +181,5 @@ def test_a_trial_that_no_cluster_has_room_for_is_refused_instead_of_waited_for(
     assert on_cuda == [{"CPU": 1.0}, {"GPU": 1.0}]  # its learner has the GPU
     wanted = placement.driver_gpus(settings("algorithm", "ppo", device="cuda"))
     assert (wanted, placement.driver_gpus(settings("algorithm", "ppo", device="auto"))) == (1, 0)
-    with pytest.raises(InputError, match="each trial needs 9 CPUs, and the cluster has 4"):
+    with pytest.raises(InputError, match="each trial needs 9 CPUs, there are 4"):
         require_room(needed(1.0, num_env_runners=8))
