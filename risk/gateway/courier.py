@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 LISTED_BACK = timedelta(hours=1)  # clocks differ
 ONE_DAY = timedelta(days=1)
 NEVER_SENT = frozenset({OrderState.intent, OrderState.dropped, OrderState.refused})
+NOT_FILLED = frozenset({OrderState.cancelled, OrderState.expired, OrderState.partly_done})
 
 
 class Sent(Enum):
@@ -180,10 +181,16 @@ class Courier:
         return new
 
     def _wake(self, writer: Writer, fill: Fill) -> None:
-        """Follow an order of ours that was filled and that we never sent: a second gateway did."""
+        """Let an order of ours go on that was filled, and that we never sent or had given up.
+
+        A second gateway sends what we never did; a broker may show what it hid for days.
+        """
         known = fill.client_order_id
         order = None if known is None else writer.order(known)
-        if order is not None and order.state in NEVER_SENT:
+        if order is None:
+            return
+        filled = OrderState.filled if order.filled >= order.quantity else OrderState.partly_done
+        if order.state in NEVER_SENT:
             alarm(Alarm.strange_order, f"{known} is filled, and {order.state.value} here")
             writer.set_order(
                 order.client_order_id,
@@ -191,6 +198,14 @@ class Courier:
                 at=self._clock(),
                 broker_id=fill.broker_id,
                 detail="filled, though it was never sent from here",
+            )
+        elif order.state in NOT_FILLED and order.state is not filled:
+            writer.set_order(
+                order.client_order_id,
+                filled,
+                at=self._clock(),
+                broker_id=fill.broker_id,
+                detail="filled, though its end was written down before",
             )
 
     def _named(self, fills: Sequence[Fill], after: datetime) -> list[Fill]:

@@ -165,3 +165,27 @@ def test_an_order_that_never_arrives_ends_after_its_session_and_not_before(venue
     done = venue.gateway.answer(answer.decision_id)
     assert done.state is DecisionState.done and done.orders[0].state is OrderState.expired
     venue.require_equal_books()
+
+
+@pytest.mark.parametrize("share", ["1", "0.4"])
+def test_an_order_that_was_given_up_and_is_filled_all_the_same_is_written_down_as_filled(
+    venue: Any, share: str
+) -> None:
+    """A broker that hid it for longer than its session shows its executions then."""
+    answer = venue.gateway.submit(venue.decision(S000="0.08"), Mode.paper)
+    venue.admin("PATCH", "/terms", {"share_per_step": "0"})  # nothing fills yet
+    venue.fault("status", status=500, after=True)
+    venue.gateway.step()
+    (order,) = venue.gateway.answer(answer.decision_id).orders
+    assert order.state is OrderState.unknown
+    with venue.ledger.writing(venue.epoch) as writer:  # as `Courier.give_up` does
+        writer.set_order(order.client_order_id, OrderState.expired, at=venue.now)
+    venue.admin("PATCH", "/terms", {"share_per_step": share})
+    states = []
+    for _ in range(12):
+        venue.run(steps=1)
+        (order,) = venue.gateway.answer(answer.decision_id).orders
+        states.append(order.state)
+    assert (order.state, order.filled) == (OrderState.filled, order.quantity), states
+    assert (OrderState.partly_done in states) == (share != "1")
+    venue.require_equal_books()
