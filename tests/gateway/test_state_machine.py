@@ -441,15 +441,17 @@ def _one_share(
     limits: GatewayLimits,
     number: int,
 ) -> None:
+    seeds = range(FIRST_SEED + number * size.portions, FIRST_SEED + (number + 1) * size.portions)
+    first = seeds[0]
     try:
-        for portion in range(size.portions):
-            began, first = time.process_time(), FIRST_SEED + number * size.portions + portion
+        for first in seeds:
+            began = time.process_time()
             with make(number) as (books, folder):
                 counts = run(books, folder, limits, size.runs, size.steps, first)
             counts["CPU seconds"] = round(time.process_time() - began)
             told.send(counts)
     except BaseException:  # noqa: BLE001 the parent shows it
-        told.send(traceback.format_exc())
+        told.send(f"seed {first}\n{traceback.format_exc()}")
 
 
 @pytest.mark.timeout(7200)
